@@ -1,0 +1,187 @@
+"""One frozen config per stage, checked on construction; recipes are YAML files of :class:`TrainingConfig`."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clinical_asr.errors import ConfigError
+from clinical_asr.records import EntityCategory, Seconds
+
+
+def _require(condition: bool, flag: str, why: str) -> None:
+    if not condition:
+        raise ConfigError(why, where=flag)
+
+
+class SynthesisConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a benchmark is spoken: every sentence in ``voices_per_sentence`` voices, noise levels in turn."""
+
+    voices: tuple[str, ...]
+    """Voice ids of the speech engine."""
+    voices_per_sentence: int = 2
+    """Voices that say each sentence, taken in turn from ``voices``."""
+    noise_levels: tuple[str, ...] = ("clean", "snr_15db", "snr_5db")
+    """Noise levels, taken in turn over the rows."""
+    seed: int = 42
+    """Seed of the noise."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.voices) > 0, "--voices", "at least one voice is needed")
+        _require(len(self.noise_levels) > 0, "--noise-levels", "at least one noise level is needed")
+        _require(1 <= self.voices_per_sentence <= len(self.voices), "--voices-per-sentence", "is 1 to the number of voices")
+
+
+class TranscriptionConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a manifest is transcribed offline."""
+
+    batch_size: int = 32
+    """Utterances at a time, of similar duration."""
+    precision: str = "auto"
+    """``auto`` (bf16 where the GPU has it, else fp32), ``fp32`` or ``bf16``."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 1, "--batch-size", "must be at least 1")
+        _require(self.precision in ("auto", "fp32", "bf16"), "--precision", "is auto, fp32 or bf16")
+
+
+class GateConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """When fine-tuning is worth it (METHOD: gate of stage 4)."""
+
+    priority_categories: tuple[EntityCategory, ...] = (EntityCategory.DRUG,)
+    """Categories whose KER decides."""
+    tune_above: float = 0.3
+    """Priority KER above which fine-tuning is worth it."""
+    saturated_below: float = 0.1
+    """Priority KER under which the benchmark, not the model, needs work."""
+    min_rows: int = 100
+    """Rows of the whole manifest."""
+    min_rows_per_category: int = 5
+    """Rows of each priority category."""
+    min_rows_per_source: int = 5
+    """Rows a pronunciation source needs before it can prove a pronunciation gap."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.priority_categories) > 0, "--priority", "at least one category is needed")
+        _require(0 <= self.saturated_below <= self.tune_above <= 1, "--tune-above", "needs 0 <= saturated <= tune <= 1")
+
+
+class SplitConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows are held out. Whole voices, sentences or terms come first, then single rows fill up."""
+
+    validation_fraction: float = 0.2
+    """Share of each category's rows that is held out."""
+    seed: int = 42
+    """Seed of the draw."""
+    priority_categories: tuple[EntityCategory, ...] = (EntityCategory.DRUG,)
+    """Categories that must have ``min_rows_per_category`` rows."""
+    min_rows_per_category: int = 5
+    """Rows a priority category needs."""
+    hold_out_voices: int = 0
+    """Whole voices kept out of training."""
+    hold_out_sentences: float = 0.0
+    """Share of the sentences of each category kept out of training, in every voice."""
+    hold_out_terms: int = 0
+    """Whole terms kept out of training."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.validation_fraction < 1, "--validation-fraction", "must lie between 0 and 1")
+        _require(0 <= self.hold_out_sentences < 1, "--hold-out-sentences", "must be at least 0 and under 1")
+        _require(min(self.hold_out_voices, self.hold_out_terms) >= 0, "--hold-out-voices/--hold-out-terms", "must be >= 0")
+
+
+class ComparisonConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """When a fine-tuned model is kept (METHOD: closing the loop)."""
+
+    priority_categories: tuple[EntityCategory, ...] = (EntityCategory.DRUG,)
+    """Categories whose held-out KER decides."""
+    keep_reduction: float = 0.2
+    """Relative fall of KER that keeps the model."""
+    grow_reduction: float = 0.05
+    """Relative fall under which nothing measurable happened."""
+    guard_margin: float = 0.003
+    """Absolute rise of guard-set WER that is still "not worse"."""
+    guard_upper: float = 0.01
+    """What the upper end of the rise's 95 % interval may be at most."""
+    alpha: float = 0.05
+    """Two-sided level of the sign-flip test."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.priority_categories) > 0, "--priority", "at least one category is needed")
+        _require(0 <= self.grow_reduction <= self.keep_reduction <= 1, "--keep-reduction", "needs 0 <= grow <= keep <= 1")
+        _require(0 <= self.guard_margin <= self.guard_upper, "--guard-margin", "needs 0 <= margin <= upper")
+
+
+class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Full-model SFT of a NeMo transducer or CTC model; a recipe file holds these keys."""
+
+    name: str
+    """The recipe's name; it stands in training_run_info.json."""
+    epochs: int = 3
+    """Passes over the training rows."""
+    batch_size: int = 4
+    """Utterances per forward pass."""
+    accumulate_grad_batches: int = 1
+    """Forward passes per optimiser step."""
+    learning_rate: float = 3e-4
+    """Peak rate of AdamW."""
+    min_learning_rate: float = 5e-6
+    """Where the cosine ends."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's momenta."""
+    weight_decay: float = 1e-3
+    """AdamW's decoupled decay."""
+    warmup_steps: int = 5
+    """Optimiser steps from 0 to the peak rate."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient."""
+    precision: str = "bf16-mixed"
+    """``bf16-mixed`` or ``32-true``; a device without bf16 gets ``32-true``. fp16 gives NaN losses with TDT."""
+    replay_ratio: float = 0.0
+    """General utterances per clinical one, so that the base keeps its language."""
+    early_stop_patience: int = 0
+    """Epochs without a better validation score before training stops; 0 never stops early."""
+    max_duration: Seconds = 40.0
+    """Longer rows are excluded with a reason, never silently."""
+    seed: int = 42
+    """Seed of shuffling, dropout and SpecAugment."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", "must be at least 1")
+        _require(self.batch_size >= 1, "batch_size", "must be at least 1")
+        _require(self.accumulate_grad_batches >= 1, "accumulate_grad_batches", "must be at least 1")
+        _require(0 < self.learning_rate <= 1, "learning_rate", "must lie in (0, 1]")
+        _require(0 <= self.min_learning_rate <= self.learning_rate, "min_learning_rate", "must lie in [0, learning_rate]")
+        _require(self.precision in ("bf16-mixed", "32-true"), "precision", "is bf16-mixed or 32-true; fp16 gives NaN with TDT")
+        _require(self.replay_ratio >= 0, "replay_ratio", "must be at least 0")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("clinical_asr") / "recipes"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str) -> TrainingConfig:
+    """A shipped recipe by name, or a YAML file by path. Raises ConfigError naming the key."""
+    shipped = resources.files("clinical_asr") / "recipes" / f"{name_or_path}.yaml"
+    if name_or_path in recipe_names():
+        return _parse_recipe(shipped.read_bytes(), name_or_path)
+    path = Path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(recipe_names())
+        raise ConfigError(f"no recipe {name_or_path!r}", where="--recipe", mend=f"use one of {known}, or a YAML file")
+    return _parse_recipe(path.read_bytes(), str(path))
+
+
+def _parse_recipe(document: bytes, where: str) -> TrainingConfig:
+    import yaml
+
+    try:
+        keys: Any = yaml.safe_load(document)
+        return msgspec.convert({"name": Path(where).stem, **keys}, TrainingConfig)
+    except (yaml.YAMLError, msgspec.ValidationError, TypeError) as error:
+        raise ConfigError(f"is not a recipe ({error})", where=where) from None

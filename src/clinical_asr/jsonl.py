@@ -1,0 +1,236 @@
+"""Reading and writing rows: the only module that knows JSONL, CSV and JSON files.
+
+A file that stands under its own name is complete: writers work in ``<name>.part`` and rename at the end.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from clinical_asr.errors import ManifestError
+from clinical_asr.records import Row
+
+R = TypeVar("R", bound=Row)
+
+
+def to_dict(row: Row) -> dict[str, Any]:
+    """The row as it stands in a file: known fields first, unknown ones after them, nothing nested.
+
+    >>> from clinical_asr.records import Term
+    >>> to_dict(Term(term="cefazolin", entity_category="drug", extra={"ward": "4B"}))
+    {'term': 'cefazolin', 'entity_category': 'drug', 'ward': '4B'}
+    """
+    fields = msgspec.to_builtins(row)
+    extra = fields.pop("extra", {})
+    return {**fields, **extra}
+
+
+def from_dict(kind: type[R], fields: Mapping[str, Any]) -> R:
+    """The typed row; fields that ``kind`` does not name go to ``extra``. Raises ``msgspec.ValidationError``."""
+    known = _field_names(kind)
+    named = {name: value for name, value in fields.items() if name in known}
+    rest = {name: value for name, value in fields.items() if name not in known}
+    return msgspec.convert({**named, "extra": rest}, kind)
+
+
+_FIELD_NAMES: dict[type, frozenset[str]] = {}
+
+
+def _field_names(kind: type[Row]) -> frozenset[str]:
+    names = _FIELD_NAMES.get(kind)
+    if names is None:
+        names = _FIELD_NAMES[kind] = frozenset(f.name for f in msgspec.structs.fields(kind)) - {"extra"}
+    return names
+
+
+def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of each non-blank line. Raises ManifestError that names the line."""
+    line_number = 0
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            for line_number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield line_number, _parse_object(path, line_number, line)
+    except UnicodeDecodeError as error:
+        raise ManifestError(path, line_number + 1, "", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
+    except OSError as error:
+        raise ManifestError(path, None, "", _os_reason(error), "check the path") from None
+
+
+def _parse_object(path: Path, line_number: int, line: str) -> dict[str, Any]:
+    try:
+        parsed = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ManifestError(path, line_number, "", f"is not JSON ({error})", "write one JSON object a line") from None
+    if not isinstance(parsed, dict):
+        raise ManifestError(path, line_number, "", "is not a JSON object", "write one JSON object a line")
+    return parsed
+
+
+def iter_rows(path: Path, kind: type[R]) -> Iterator[R]:
+    """Typed rows, one at a time. Raises ManifestError naming file, line, field and reason."""
+    for line_number, fields in iter_objects(path):
+        try:
+            yield from_dict(kind, fields)
+        except msgspec.ValidationError as error:
+            raise validation_error(path, line_number, error) from None
+
+
+def validation_error(path: Path, line_number: int, error: msgspec.ValidationError) -> ManifestError:
+    """msgspec says ``<why> - at `$.field` ``; a person wants file, line, field, reason, mend."""
+    why, _, at = str(error).partition(" - at ")
+    field = at.strip("`").removeprefix("$").removeprefix(".").split(" ")[0]
+    mend = ""
+    if field == "entity_category":
+        mend = "use one of: drug, procedure, anatomy, condition, lab, role"
+    if field == "ipa_source":
+        mend = "use one of: override, merriam-webster, g2p"
+    return ManifestError(path, line_number, field, why[:1].lower() + why[1:], mend)
+
+
+def read_rows(path: Path, kind: type[R]) -> list[R]:
+    """All typed rows of a file."""
+    return list(iter_rows(path, kind))
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write all rows at once, atomically."""
+    encoder = msgspec.json.Encoder()
+    with atomic_path(path) as part, part.open("wb") as file:
+        for row in rows:
+            file.write(encoder.encode(to_dict(row)) + b"\n")
+        _flush_to_disk(file.fileno(), file)
+
+
+class RowWriter:
+    """Appends rows to ``<path>.part``; the same command again continues where it stopped.
+
+    ``known`` holds the ids already written (a line cut off by a crash is dropped). ``finish`` renames the file to
+    its own name: present means complete.
+    """
+
+    def __init__(self, path: Path, kind: type[Row], *, key: str = "id") -> None:
+        self.path, self.part = path, path.with_name(path.name + ".part")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows = _complete_rows(self.part, kind)
+        self.known = {getattr(row, key) for row in self.rows}
+        self._file = self.part.open("ab")
+        self._encoder = msgspec.json.Encoder()
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Append a batch and force it to disk: what has been written is never computed again."""
+        self._file.write(b"".join(self._encoder.encode(to_dict(row)) + b"\n" for row in rows))
+        _flush_to_disk(self._file.fileno(), self._file)
+        self.rows.extend(rows)
+
+    def finish(self) -> None:
+        """Close and rename: from now on the file is complete."""
+        self._file.close()
+        os.replace(self.part, self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._file.close()
+
+
+def _complete_rows(part: Path, kind: type[R]) -> list[R]:
+    """Rows of an unfinished file; a last line without its newline is cut off the file."""
+    if not part.exists():
+        return []
+    content = part.read_bytes()
+    complete = content[: content.rfind(b"\n") + 1]
+    if len(complete) < len(content):
+        part.write_bytes(complete)
+    return read_rows(part, kind)
+
+
+class atomic_path:  # noqa: N801 - reads as a function
+    """``with atomic_path(p) as part``: write ``part``; it becomes ``p`` if the block succeeds, else it is removed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.part = path, path.with_name(f"{path.name}.{os.getpid()}.part")
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.part
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            os.replace(self.part, self.path)
+        else:
+            self.part.unlink(missing_ok=True)
+
+
+def _flush_to_disk(descriptor: int, file: Any) -> None:
+    file.flush()
+    os.fsync(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one indented JSON document atomically; structs, dataclasses, enums and paths are allowed."""
+    document = msgspec.json.encode(value, enc_hook=str, order="deterministic")
+    write_text(path, msgspec.json.format(document, indent=2).decode() + "\n")
+
+
+def read_json(path: Path, kind: Any = Any) -> Any:
+    """One JSON document, typed if ``kind`` is given. Raises ManifestError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise ManifestError(path, None, "", _os_reason(error), "check the path") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(path, None, "", f"cannot be read ({error})") from None
+
+
+def read_csv(path: Path, kind: type[R], required: Sequence[str] = ()) -> list[R]:
+    """Typed rows of a CSV file with a header. Raises ManifestError naming the line and the column."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _typed_csv_rows(path, csv.DictReader(file), kind, required)
+    except UnicodeDecodeError as error:
+        raise ManifestError(path, None, "", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
+    except OSError as error:
+        raise ManifestError(path, None, "", _os_reason(error), "check the path") from None
+
+
+def _typed_csv_rows(path: Path, reader: csv.DictReader[str], kind: type[R], required: Sequence[str]) -> list[R]:
+    missing = [name for name in required if name not in (reader.fieldnames or ())]
+    if missing:
+        header = ",".join(required)
+        raise ManifestError(path, 1, missing[0], "column is missing", f"the header is: {header}")
+    rows = []
+    for fields in reader:
+        if None in fields or None in fields.values():
+            raise ManifestError(path, reader.line_num, "", "has another number of columns than the header")
+        try:
+            rows.append(from_dict(kind, {name: value.strip() for name, value in fields.items()}))
+        except msgspec.ValidationError as error:
+            raise validation_error(path, reader.line_num, error) from None
+    return rows
+
+
+def write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Write rows with exactly these columns, atomically."""
+    with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(to_dict(row) for row in rows)
+
+
+def _os_reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,111 @@
+"""What one row or many rows counted: words, characters, keywords. Counts until the last line; tallies add with ``+``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clinical_asr.keywords import KeywordCount
+from clinical_asr.metrics import ErrorCount
+from clinical_asr.records import EntityCategory, IpaSource, Row, Stratum
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of ``rows`` rows. Rates are derived and ``None`` where there is nothing to divide by.
+
+    >>> row = Tally(rows=1, wrong_rows=1, words=ErrorCount(1, 0, 1, 2, 3), characters=ErrorCount(2, 0, 1, 9, 11),
+    ...             keywords=KeywordCount(occurrences=1, hits=0))
+    >>> (row + Tally.zero()).ker, row.wer, row.ser
+    (1.0, 0.6666666666666666, 1.0)
+    >>> Tally.zero().wer is None
+    True
+    """
+
+    rows: int
+    wrong_rows: int
+    words: ErrorCount
+    characters: ErrorCount
+    keywords: KeywordCount
+    row_rates: float = 0.0
+    """Sum of the rows' own WERs, for the published mean of per-row rates."""
+
+    @classmethod
+    def zero(cls) -> Tally:
+        """The empty tally."""
+        return cls(0, 0, ErrorCount.zero(), ErrorCount.zero(), KeywordCount.zero())
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            rows=self.rows + other.rows,
+            wrong_rows=self.wrong_rows + other.wrong_rows,
+            words=self.words + other.words,
+            characters=self.characters + other.characters,
+            keywords=self.keywords + other.keywords,
+            row_rates=self.row_rates + other.row_rates,
+        )
+
+    @property
+    def wer(self) -> float | None:
+        """Word errors over reference words, pooled."""
+        return self.words.rate
+
+    @property
+    def wer_row_mean(self) -> float | None:
+        """Mean of the rows' own WERs: the published column; not the headline."""
+        return self.row_rates / self.rows if self.rows else None
+
+    @property
+    def cer(self) -> float | None:
+        """Character errors over reference characters, pooled."""
+        return self.characters.rate
+
+    @property
+    def ker(self) -> float | None:
+        """Missed occurrences of terms over occurrences."""
+        return self.keywords.ker
+
+    @property
+    def ser(self) -> float | None:
+        """Share of rows with any word wrong."""
+        return self.wrong_rows / self.rows if self.rows else None
+
+
+class Score(Row, frozen=True, kw_only=True):
+    """One row's counts beside what the row is about."""
+
+    id: str
+    tally: Tally
+    reference: str
+    hypothesis: str
+    term: str = ""
+    entity_category: EntityCategory | None = None
+    ipa_source: IpaSource | None = None
+    noise_level: str = ""
+    voice_id: str = ""
+    context_type: str = ""
+    audio_filepath: str = ""
+    stratum: Stratum | None = None
+    """What training has seen of the row; ``None`` before any split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What two numbers must share to be laid side by side (after sacreBLEU)."""
+
+    normaliser: str
+    metric_version: str
+    model: str
+    model_digest: str
+    manifest_digest: str
+    rows: int
+
+    def differences(self, other: Signature) -> list[str]:
+        """Fields that forbid a comparison, with both values; the model may differ, that is the point.
+
+        >>> a = Signature("clinical-v1", "1", "base", "aa", "m1", 10)
+        >>> a.differences(Signature("flywheel-v1", "1", "tuned", "bb", "m1", 10))
+        ['normaliser: clinical-v1 / flywheel-v1']
+        """
+        fields = ("normaliser", "metric_version", "manifest_digest", "rows")
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in fields)
+        return [f"{name}: {mine} / {theirs}" for name, mine, theirs in pairs if mine != theirs]
