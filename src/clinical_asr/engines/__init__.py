@@ -1,1 +1,1 @@
-""""""
+"""Engines: callables the stages are handed."""

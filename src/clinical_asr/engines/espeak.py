@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from clinical_asr.errors import AudioError, ConfigError, FlywheelError, MissingDependency
 
@@ -31,7 +31,7 @@ SAMPLE_RATE = 16_000  # Hz, what `synthesise` returns
 MARGIN_SECONDS = 0.1  # silence kept before the first and after the last sound
 SILENCE_RATIO = 1e-3  # of the peak (-60 dB): quieter edges count as silence
 RATES = range(80, 451)  # words per minute the library accepts
-PITCHES = range(0, 100)
+PITCHES = range(100)
 
 # speak_lib.h
 _SYNCHRONOUS, _DONT_EXIT, _UTF8, _PHONEMES_IN = 2, 0x8000, 1, 0x100
@@ -88,12 +88,12 @@ class Voice:
 class Espeak:
     """The voices of eSpeak NG in this process. Instances are cheap: all share the one loaded library and its lock."""
 
-    def __enter__(self) -> Espeak:
+    def __enter__(self) -> Self:
         _library()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing to close: the library stays for the life of the process (initialising it twice can lock up)."""
+        """Nothing to close: the library stays for the life of the process."""
 
     def synthesise(self, text: str, voice: Voice, *, phonemes: bool = False) -> Samples:
         """Speak ``text``: mono float32 at 16,000 Hz in [-1, 1], with 0.1 s of silence at each end.
@@ -139,7 +139,9 @@ class Espeak:
             ("variant", voice.variant, self.variants()),
         ):
             if name is not None and name not in known:
-                raise ConfigError(f"unknown {kind} {name!r}", f"voice {voice.name}", f"choose one of {', '.join(known)}")
+                raise ConfigError(
+                    f"unknown {kind} {name!r}", f"voice {voice.name}", f"choose one of {', '.join(known)}"
+                )
         name = voice.name.replace(voice.language, _accents()[voice.language], 1)
         engine.check("SetVoiceByName", engine.dll.espeak_SetVoiceByName(name.encode()))
         for parameter, value in ((_RATE, voice.rate), (_PITCH, voice.pitch), (_RANGE, 50), (_WORDGAP, 0)):
@@ -150,11 +152,13 @@ class Espeak:
         """The engine's own samples as float32, at the engine's rate; the caller holds the lock."""
         import numpy as np
 
+        _unload()
         engine = self._set(voice)
         engine.chunks.clear()
-        engine.reseed(1)  # some variants draw breath noise from the C library's generator
+        engine.seed_c(1)  # speechPlayer variants draw from the C library
+        engine.check("ng_SetRandSeed", engine.dll.espeak_ng_SetRandSeed(1))  # else seeded with the time of day
         engine.check("Synth", engine.dll.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, flags, None, None))
-        return np.frombuffer(b"".join(engine.chunks), dtype=np.int16).astype(np.float32) / 32768
+        return np.frombuffer(b"".join(engine.chunks), dtype=np.int16).astype(np.float32) / np.float32(32768)
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ class _Library:
     rate: int
     chunks: list[bytes]
     callback: Any  # ctypes frees a callback that nobody holds
-    reseed: Callable[[int], None]
+    seed_c: Callable[[int], None]
 
     def check(self, call: str, status: int) -> None:
         if status != 0:
@@ -181,9 +185,20 @@ def _library() -> _Library:
         return _load()
 
 
+def _unload() -> None:
+    """Forget the library and all its state; the caller holds the lock."""
+    import _ctypes
+
+    if _load.cache_info().currsize:
+        dll = _load().dll
+        dll.espeak_Terminate()
+        _ctypes.dlclose(dll._handle)
+        _load.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _load() -> _Library:
-    """Load and initialise eSpeak NG, once per process."""
+    """Load and initialise eSpeak NG; initialising a library that is already initialised can lock up."""
     import ctypes
 
     try:
@@ -194,7 +209,9 @@ def _load() -> _Library:
     dll.espeak_TextToPhonemes.restype = ctypes.c_char_p
     rate = dll.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), _DONT_EXIT)
     if rate <= 0:
-        raise FlywheelError(f"eSpeak NG cannot read its voices (status {rate})", str(data), "use a path under 150 bytes")
+        raise FlywheelError(
+            f"eSpeak NG cannot read its voices (status {rate})", str(data), "use a path under 150 bytes"
+        )
     chunks: list[bytes] = []
     callback = _collector(chunks)
     dll.espeak_SetSynthCallback(callback)
@@ -204,7 +221,7 @@ def _load() -> _Library:
 @lru_cache(maxsize=1)
 def _accents() -> dict[str, str]:
     """Language tag to the name of its voice file, without the one that reads Shavian letters."""
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted((_library().data / "lang" / "gmw").glob("en*")):
         tags = re.findall(r"^language\s+(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
         found.setdefault(tags[0], path.name)
