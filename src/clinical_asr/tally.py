@@ -109,3 +109,78 @@ class Signature:
         fields = ("normaliser", "metric_version", "manifest_digest", "rows")
         pairs = ((name, getattr(self, name), getattr(other, name)) for name in fields)
         return [f"{name}: {mine} / {theirs}" for name, mine, theirs in pairs if mine != theirs]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a leaderboard: rates of a group of rows, the counts behind them, and 95 % intervals.
+
+    Rates are fractions (0.25 is 25 %) and ``None`` where there is nothing to divide by.
+    """
+
+    key: str
+    """What the rows share: a category, a source, a term, ...; ``all`` in the headline."""
+    rows: int
+    wer: float | None
+    cer: float | None
+    ker: float | None
+    ser: float | None
+    wer_row_mean: float | None
+    """Published mean of the rows' own WERs, beside the pooled ``wer``."""
+    terms: int
+    """Different terms: the number of independent things KER was measured on."""
+    words: int
+    """Reference words."""
+    characters: int
+    """Reference characters."""
+    occurrences: int
+    """Occurrences of terms: what KER divides by."""
+    misses: int
+    """Occurrences that were not heard: what KER counts."""
+    false_insertions: int
+    """Times a row's term was heard more often than said."""
+    wer_low: float | None
+    wer_high: float | None
+    cer_low: float | None
+    cer_high: float | None
+    ker_low: float | None
+    ker_high: float | None
+    ser_low: float | None
+    ser_high: float | None
+    entity_category: str = ""
+    """Category of the term, in ``by_term``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """What was heard instead of a term: other words, or (gravest) another listed term."""
+
+    term: str
+    heard: str
+    count: int
+    entity_category: str = ""
+    listed: bool = False
+    """True if ``heard`` is itself a term of this benchmark."""
+    similarity: float = 0.0
+    """How alike the two are written, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """A model's numbers on one manifest: five published sections, then our own. Written as it stands to JSON."""
+
+    signature: Signature
+    headline: Line
+    by_entity_category: list[Line]
+    by_ipa_source: list[Line]
+    by_noise_level: list[Line]
+    by_term: list[Line]
+    """Worst first."""
+    by_stratum: list[Line]
+    by_voice: list[Line]
+    by_context: list[Line]
+    false_insertions: list[Line]
+    """The terms nobody said, most often heard first."""
+    confusions: list[Confusion]
+    numbers: dict[str, int]
+    """Errors in numbers, doses and the words that turn them round, by kind."""
