@@ -1,0 +1,36 @@
+# Two commands for a new user: `make demo` and `make test`. Each sets up its own environment in .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-slow lint docs benchmark clean
+
+demo: $(READY)
+	$(BIN)/clinical-asr demo --out demo
+
+test: $(READY) lint
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check src tests benchmarks models
+	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python docs/generate.py
+
+benchmark: $(READY)
+	$(BIN)/python benchmarks/demo_stages.py
+
+# torch first and pinned: a plain `torch` would bring gigabytes of CUDA libraries to a machine without a GPU.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[nemo,dev]'
+	touch $(READY)
+
+clean:
+	rm -rf .venv demo build dist .mypy_cache .ruff_cache .pytest_cache

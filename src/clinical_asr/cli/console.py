@@ -1,0 +1,80 @@
+"""What a person sees: one line per finished step, a progress bar on long work, tables, decisions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from clinical_asr.records import Decision
+
+T = TypeVar("T")
+COLOURS = {0: "bold green", 3: "bold yellow", 4: "bold yellow", 5: "bold red"}
+
+
+def console(stderr: bool = False) -> Any:
+    """A Rich console; plain text when the output is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def say(line: str) -> None:
+    """One line on stdout."""
+    console().print(line)
+
+
+def progress(items: Sequence[T], what: str) -> Iterable[T]:
+    """Iterate with a bar on stderr: description, share, count, elapsed and remaining time."""
+    with _bar() as bar:
+        task = bar.add_task(what, total=len(items))
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+def steps(what: str) -> Callable[[int, int, float], None]:
+    """A callback ``(done, total, loss)`` that draws a bar for training and closes it at the last step."""
+    bar = _bar()
+    task = bar.add_task(what, total=None)
+    bar.start()
+
+    def on_step(done: int, total: int, loss: float) -> None:
+        bar.update(task, completed=done, total=total, description=f"{what}, loss {loss:.2f}")
+        if done >= total:
+            bar.stop()
+
+    return on_step
+
+
+def _bar() -> Any:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+    return Progress(*columns, console=console(stderr=True), transient=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout."""
+    from rich.table import Table
+
+    drawn = Table(*columns, title=title, title_justify="left", header_style="bold")
+    for row in rows:
+        drawn.add_row(*map(str, row))
+    console().print(drawn)
+
+
+def show_decision(decision: Decision) -> None:
+    """The verdict, why, and where to go from here."""
+    colour = COLOURS.get(decision.exit_code, "bold")
+    out = console()
+    out.print(f"\n[{colour}]{decision.verdict.upper()}[/]  {decision.reason}")
+    out.print(f"next stage: {decision.next_stage}")
