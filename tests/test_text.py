@@ -1,0 +1,123 @@
+"""Normalisers: the rules are doctests in the module; here are the properties that hold for every text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from clinical_asr.errors import FlywheelError
+from clinical_asr.text import DEFAULT_NORMALISER, clinical_v1, normalise, normaliser, normaliser_names
+
+CLINICAL_CHARACTERS = st.text(
+    alphabet="0123456789 abgls.,/%<>=^'’_-–—:;½²₂≥±·\u00a0\t\n\u2212\u00ad\u0301éµmgst", max_size=40
+)
+ANY_TEXT = st.one_of(st.text(max_size=40), CLINICAL_CHARACTERS)
+
+
+@pytest.mark.parametrize("name", normaliser_names())
+@given(text=ANY_TEXT)
+@settings(max_examples=1500, deadline=None)
+@example(text="5 . % % 5mg_ _5mg x.5mg 5's.5 a'.b")
+@example(text="1,000,00 1,000/2,000.5 > < 5 >= <= % 3")
+def test_idempotent(name: str, text: str) -> None:
+    once = normalise(text, name)
+    assert normalise(once, name) == once
+
+
+@pytest.mark.parametrize("name", normaliser_names())
+@given(text=ANY_TEXT)
+@settings(max_examples=500, deadline=None)
+def test_composition_does_not_matter(name: str, text: str) -> None:
+    composed, decomposed = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
+    assert normalise(composed, name) == normalise(decomposed, name)
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=500, deadline=None)
+def test_single_spaces_and_lower_case(text: str) -> None:
+    out = clinical_v1(text)
+    assert out == " ".join(out.split()) and not re.search(r"[A-Z]", out)
+
+
+@given(
+    left=st.text("0123456789", min_size=1, max_size=4),
+    gap=st.text(min_size=1, max_size=3).filter(
+        lambda gap: not re.search("[a-z0-9]", unicodedata.normalize("NFKD", gap).lower())
+    ),
+    right=st.text("0123456789", min_size=1, max_size=4),
+)
+@settings(max_examples=3000, deadline=None)
+@example(left="2", gap="\ufe0f", right="5")
+@example(left="2", gap="\u0301", right="5")
+def test_digits_never_merge_across_a_removed_separator(left: str, gap: str, right: str) -> None:
+    runs = re.findall(r"[0-9]+", clinical_v1(f"{left}{gap}{right}"))
+    assert [run for run in runs if run != "0"] == [run for run in (left, right) if run != "0"]
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from(["2", "5", "10", ".", ",", "/", "-", " ", "½", "²", "'", "mg", "\u00ad", "^", "%"]),
+        max_size=8,
+    )
+)
+@settings(max_examples=2000, deadline=None)
+def test_no_new_digit_run_appears(parts: list[str]) -> None:
+    """Every run of digits in the output stood as one run in the input (or is a spelled fraction, power or zero)."""
+    allowed = {run.replace("²", "2") for run in re.findall("[0-9]+|²+", "".join(parts))} | {"0", "1", "2"}
+    assert set(re.findall(r"[0-9]+", clinical_v1("".join(parts)))) <= allowed
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("2.5 mg", "25 mg"),
+        ("0.5 mg", "5 mg"),
+        (".5 mg", "5 mg"),
+        ("120/80", "12080"),
+        ("½", "12"),
+        ("1½", "11/2"),
+        ("10–20", "1020"),
+        ("1,000", "1000.0"),
+        ("10⁹", "109"),
+        ("≥5", "5"),
+        ("<5", ">5"),
+        ("5%", "5"),
+        ("≥5", ">5"),
+        ("5 mg", "5 mcg"),
+        ("HbA1c", "hba 1 c"),
+        ("cefazolin", "cefa zolin"),
+        ("it's", "it"),
+        ("№ 5", "no 5"),
+        ("5'10", "510"),
+        ("1:1000", "11000"),
+        ("2\u200b5", "25"),
+        ("\u22125", "5"),
+        ("1①", "11"),
+        ("٢٫٥", "25"),
+    ],
+)
+def test_kept_apart(left: str, right: str) -> None:
+    assert clinical_v1(left) != clinical_v1(right)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("post-cefazolin", "post cefazolin"), ("cefazolin's dose", "Cefazolin dose"), ("NB\u00a0SP", "nb sp"), ("a\tb", "a b"),
+        ("2·5", "2.5"), ("≥ 5", ">=5"), ("½", "1/2"), ("1 ½", "1½"), ("5 %", "5%"), ("120 / 80", "120/80"),
+        ("b.i.d.", "bid"), ("Ménière’s", "Meniere's"), ("µg", "μg"), ("10 µg", "10mcg"), ("word,word", "word word"),
+        ("cefa\u200bzolin", "cefazolin"), ("Lantus™", "lantus"), ("２．５", "2.5"), ("٢٫٥", "2.5"), ("<= 5", "≤5"),
+    ],
+)  # fmt: skip
+def test_merged(left: str, right: str) -> None:
+    assert clinical_v1(left) == clinical_v1(right)
+
+
+def test_unknown_name_is_one_line_with_the_known_ones() -> None:
+    with pytest.raises(FlywheelError, match="clinical-v1, flywheel-v1"):
+        normaliser("whisper")
+    assert DEFAULT_NORMALISER in normaliser_names()
