@@ -34,3 +34,7 @@ $(READY): pyproject.toml constraints.txt
 
 clean:
 	rm -rf .venv demo build dist .mypy_cache .ruff_cache .pytest_cache
+
+.PHONY: constraints
+constraints: $(READY)
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu$$//' > constraints.txt
