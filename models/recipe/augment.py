@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 RATE = 16_000
+GRAIN = 8000  # samples; keeps the number of FFT sizes small
 Config = dict[str, Any]
 
 
@@ -40,7 +41,8 @@ def change_speed(audio: Tensor, lengths: Tensor, config: Config) -> tuple[Tensor
         return audio, lengths
     samples = round(audio.shape[1] / (low + (high - low) * factor))
     stretched = torch.nn.functional.interpolate(audio[:, None], size=samples, mode="linear", align_corners=False)
-    return stretched[:, 0], (lengths * (samples / audio.shape[1])).long().clamp(max=samples)
+    stretched = torch.nn.functional.pad(stretched, (0, -samples % GRAIN))
+    return stretched[:, 0], (lengths * (samples / audio.shape[1])).long()
 
 
 def equalise(audio: Tensor, config: Config) -> Tensor:

@@ -18,6 +18,7 @@ import yaml
 from clinical_asr.engines.espeak import SAMPLE_RATE, Espeak, Voice
 
 HERE = Path(__file__).parent
+GRAIN = 8000  # batches are padded to a multiple of this many samples: few shapes, each a fast FFT
 Config = dict[str, Any]
 
 
@@ -109,7 +110,7 @@ class Corpus:
     def refresh(self) -> int:
         """Load new shards; returns how many utterances there are now."""
         for path in sorted(set(self.folder.glob("*.json")) - self.seen):
-            samples = np.memmap(path.with_suffix(".i16"), dtype=np.int16, mode="r")
+            samples = np.memmap(path.with_suffix(".i16"), dtype=np.int16, mode="r").view(np.ndarray)
             rows = json.loads(path.read_text(encoding="utf-8"))
             self.audio += [samples[start : start + length] for start, length, _, _ in rows]
             self.tokens += self.tokenise([text for _, _, text, _ in rows])
@@ -150,7 +151,7 @@ def _grouped(chunk: np.ndarray[Any, Any], corpus: Corpus, seconds: float, uttera
 def _padded(audio: list[Any], tokens: list[list[int]]) -> tuple[Any, ...]:
     lengths = np.array([len(a) for a in audio], dtype=np.int64)
     token_lengths = np.array([len(t) for t in tokens], dtype=np.int64)
-    samples = np.zeros((len(audio), lengths.max()), dtype=np.int16)
+    samples = np.zeros((len(audio), -(-lengths.max() // GRAIN) * GRAIN), dtype=np.int16)
     targets = np.zeros((len(audio), token_lengths.max()), dtype=np.int64)
     for row, (a, t) in enumerate(zip(audio, tokens, strict=True)):
         samples[row, : len(a)], targets[row, : len(t)] = a, t

@@ -24,14 +24,15 @@ start() { # name, command...
 cat "$root"/.resume/light.pt.* >"$work/resume.pt" 2>/dev/null || rm -f "$work/resume.pt"
 nemo=$work/run/mini-fastconformer-tdt.nemo
 [ -e "$work/corpus/complete" ] || alive synthesise \
-  || OMP_NUM_THREADS=1 start synthesise nice -n 5 python3 synthesise.py --out "$work/corpus" --workers "${WORKERS:-$(nproc)}"
+  || OMP_NUM_THREADS=1 start synthesise nice -n 5 python3 synthesise.py --out "$work/corpus" --workers "${WORKERS:-$(($(nproc) - 1))}"
 [ -e "$nemo" ] || alive train \
   || start train python3 train.py --corpus "$work/corpus" --out "$work/run" --resume "$work/resume.pt" "$@"
 
 while [ ! -e "$work/evaluation.json" ] && [ $((SECONDS - began)) -lt "$wait_seconds" ]; do
   if [ -e "$nemo" ] && ! alive train; then
-    timeout 240 python3 evaluate.py --model "$nemo" --out "$work/evaluation.json" 2>"$work/evaluate.err" \
-      || { tail -5 "$work/evaluate.err"; break; }
+    timeout 240 python3 evaluate.py --model "$nemo" --out "$work/evaluation.json" >/dev/null 2>"$work/evaluate.err" \
+      || { tail -5 "$work/evaluate.err"; timeout 300 python3 evaluate.py --device cpu --model "$nemo" \
+           --out "$work/evaluation.json" >/dev/null 2>"$work/evaluate.err"; } || { tail -5 "$work/evaluate.err"; break; }
   elif ! alive train; then
     echo "training stopped"; tail -25 "$work/train.out"; break
   fi

@@ -33,6 +33,8 @@ def main() -> None:
     config = load_config(args.config, args.set)
     device = torch.device(args.device)
     torch.set_float32_matmul_precision("high")
+    if device.type == "cuda":
+        torch.backends.cuda.cufft_plan_cache[0].max_size = 64  # every plan keeps its workspace
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = find_tokenizer(args, config)
     run = Run(config, network.build(config, tokenizer, device), device, args.out)
