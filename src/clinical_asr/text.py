@@ -113,12 +113,15 @@ def _plain(text: str) -> str:
 
 _SEPARATORS = str.maketrans(dict.fromkeys('-,;:?!()"', " "))
 _ONLY_WORDS = re.compile(r"[a-z \-,;:?!()\"]*\.?\s*")  # no digit, no inner point, no apostrophe: nothing to decide
-_CONTRACTED = re.compile(r"\b(it|he|she|that|there|here|what|who|where|how|when|why|let)'s\b")
-_POSSESSIVE = re.compile(r"(?<=\w)'s(?!\w)")
-_INNER_APOSTROPHE = re.compile(r"(?<=[^\W\d])'(?=[^\W\d])")
-_INITIALS = re.compile(r"(?<=\b[a-z])\.(?=[a-z]\b)")
-_BARE_DECIMAL = re.compile(r"(?<![\w.'])\.(?=[0-9])")
+# Each pattern begins with the character it decides about, so that the search skips to it.
+_CONTRACTIONS = ("it", "he", "she", "that", "there", "here", "what", "who", "where", "how", "when", "why", "let")
+_CONTRACTED = re.compile("'(?:" + "|".join(rf"(?<=\b{word}')" for word in _CONTRACTIONS) + r")(?=s\b)")
+_POSSESSIVE = re.compile(r"'(?<=\w')s(?!\w)")
+_INNER_APOSTROPHE = re.compile(r"'(?<=[^\W\d]')(?=[^\W\d])")
+_INITIALS = re.compile(r"\.(?<=\b[a-z]\.)(?=[a-z]\b)")
+_BARE_DECIMAL = re.compile(r"\.(?<![\w.']\.)(?=[0-9])")
 _SPACED_SLASH = re.compile(r"(?<=[0-9])\s*/\s*(?=[0-9])")
+_ALWAYS_SEPARATORS = str.maketrans(dict.fromkeys('-;:?!()"[]{}#$&*+@\\`|~', " "))
 _TOKEN = re.compile(
     r"""(?: (?<![\w.,]) [0-9]{1,3} (?:,[0-9]{3})+ (?![0-9]|,[0-9]) (?:[./^][0-9]+)*      # 1,000 or 1,000.5
           | [^\W_]+ (?: (?<=[0-9])[./^](?=[0-9]) [^\W_]+ )*                             # words, 2.5, 120/80, 10^9
@@ -129,7 +132,7 @@ _LOOSE_COMPARATOR = re.compile(r"([<>]=?) (?=[0-9])")
 _LONE_ANGLE = re.compile(r"(?<!\S)[<>](?!\S)")
 _LOOSE_PERCENT = re.compile(r"(?<=[0-9]) %")
 _GLUED_UNIT = re.compile(
-    r"(?<![^ <>=])([0-9][0-9.,/]*)(mg|mcg|ng|kg|g|ml|dl|cl|l|mmol|mol|meq|mmhg|mm|cm|iu|bpm|units?)(?!\S)"
+    r"([0-9](?<![^ <>=].)[0-9.,/]*)(mg|mcg|ng|kg|g|ml|dl|cl|l|mmol|mol|meq|mmhg|mm|cm|iu|bpm|units?)(?!\S)"
 )
 
 
@@ -192,7 +195,19 @@ def clinical_v1(text: str) -> str:
     text = text.lower() if text.isascii() else _plain(text)
     if _ONLY_WORDS.fullmatch(text):
         return " ".join(text.rstrip().rstrip(".").translate(_SEPARATORS).split())
-    return _attach(" ".join(_TOKEN.findall(_mark(text))))
+    return _attach(" ".join(_tokens(_mark(text))))
+
+
+def _tokens(text: str) -> list[str]:
+    """Words and numbers; only a token with something in it besides letters and digits needs the pattern."""
+    tokens: list[str] = []
+    for part in text.translate(_ALWAYS_SEPARATORS).split():
+        token = part.strip(".,")
+        if token.isalnum():
+            tokens.append(token)
+        else:
+            tokens.extend(_TOKEN.findall(token))
+    return tokens
 
 
 def _mark(text: str) -> str:
@@ -200,11 +215,11 @@ def _mark(text: str) -> str:
     if "_" in text:
         text = text.replace("_", " ")
     if "'" in text:
-        text = _POSSESSIVE.sub(" ", _CONTRACTED.sub(r"\1s", text))
+        text = _POSSESSIVE.sub(" ", _CONTRACTED.sub("", text))
         text = _INNER_APOSTROPHE.sub("", text)
     if "." in text:
         text = _BARE_DECIMAL.sub("0.", _INITIALS.sub("", text))
-    return _SPACED_SLASH.sub("/", text) if "/" in text else text
+    return _SPACED_SLASH.sub("/", text) if "/ " in text or " /" in text else text
 
 
 def _attach(text: str) -> str:
