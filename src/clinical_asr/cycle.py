@@ -44,6 +44,11 @@ class Cycle:
         return self._file("cycle_notes.md")
 
     @property
+    def timings(self) -> Path:
+        """Seconds of each finished step, one line a step."""
+        return self._file("timings.jsonl")
+
+    @property
     def terms(self) -> Path:
         """Curated terms, ``term,entity_category``."""
         return self._file("terms.csv")

@@ -109,6 +109,14 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         _flush_to_disk(file.fileno(), file)
 
 
+def append_row(path: Path, row: Row) -> None:
+    """Add one row to a file that only ever grows (a journal, verdicts); on disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(msgspec.json.encode(to_dict(row)) + b"\n")
+        _flush_to_disk(file.fileno(), file)
+
+
 class RowWriter:
     """Appends rows to ``<path>.part``; the same command again continues where it stopped.
 

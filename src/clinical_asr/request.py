@@ -1,0 +1,139 @@
+"""What a turn of the wheel is asked to do, what it is given to do it with, and the journal it keeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from clinical_asr.audio import Synthesise
+from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig, TrainingConfig
+from clinical_asr.cycle import Cycle, file_digest
+from clinical_asr.errors import ConfigError
+from clinical_asr.hypotheses import Transcriber
+from clinical_asr.jsonl import append_row, read_json, write_json
+from clinical_asr.records import Row, Seconds
+from clinical_asr.text import DEFAULT_NORMALISER
+from clinical_asr.training import OnStep, TrainModel
+
+T = TypeVar("T")
+Progress = Callable[[Sequence[Any], str], Iterable[Any]]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One cycle's order. Either ``terms`` (build a benchmark from them) or ``manifest`` is given."""
+
+    base: Path
+    """The ``.nemo`` to start from."""
+    base_name: str
+    """What the user called it; stands in signatures."""
+    recipe: TrainingConfig
+    terms: Path | None = None
+    manifest: Path | None = None
+    guard: Path | None = None
+    """General-speech manifest; synthesised from the package's guard sentences if not given."""
+    replay: Path | None = None
+    """General-speech manifest to replay; synthesised from the package's replay sentences if not given."""
+    overrides: Path | None = None
+    """``pronunciation_overrides.csv``."""
+    auditions: Path | None = None
+    """``auditions.jsonl``: a person's verdict per term."""
+    waiver: str = ""
+    """Typed sentence that stands in for a person's listening; it goes to ``cycle_notes.md``."""
+    contexts_per_term: int = 4
+    guard_rows: int = 240
+    synthesis: SynthesisConfig
+    guard_voices: tuple[str, ...]
+    replay_voices: tuple[str, ...]
+    gate: GateConfig = GateConfig()
+    split: SplitConfig = SplitConfig()
+    comparison: ComparisonConfig = ComparisonConfig()
+    normaliser: str = DEFAULT_NORMALISER
+    seed: int = 42
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that changes a result, files by their digest and not by their place."""
+        fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
+        for name in ("base", "terms", "manifest", "guard", "replay", "overrides", "auditions"):
+            path = getattr(self, name)
+            fields[name] = file_digest(path) if path else None
+        return fields
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Everything that does the work, handed in: fakes in tests, espeak-ng and NeMo in life."""
+
+    synthesise: Synthesise
+    """(text, voice id) -> float32 mono samples at 16 kHz."""
+    transcriber: Callable[[Path, str], Transcriber]
+    """(``.nemo``, name) -> a loaded recogniser."""
+    train: TrainModel
+    rates: Callable[..., Any]
+    """Makes the per-epoch evaluation of a model in training; see :func:`clinical_asr.finetune.finetune`."""
+    journal: Journal
+    progress: Progress
+    on_step: OnStep | None = None
+
+
+class Entry(Row, frozen=True, kw_only=True):
+    """One finished step: what it did and how long it took."""
+
+    stage: str
+    line: str
+    seconds: Seconds
+
+
+@dataclass
+class Journal:
+    """Tells each finished step in a line and keeps its time in ``timings.jsonl``."""
+
+    path: Path
+    tell: Callable[[str], None]
+
+    @contextmanager
+    def step(self, stage: str) -> Iterator[Callable[[str], None]]:
+        """``with journal.step("gate") as did: ...; did("pass")``: the line is told when the block ends well."""
+        lines: list[str] = []
+        start = time.perf_counter()
+        yield lines.append
+        seconds = round(time.perf_counter() - start, 2)
+        append_row(self.path, Entry(stage=stage, line=lines[-1], seconds=seconds))
+        self.tell(f"{stage:<12} {lines[-1]} ({seconds:.1f} s)")
+
+    def skip(self, stage: str, path: Path) -> None:
+        """Say that a step's result is already here."""
+        self.tell(f"{stage:<12} already done: {path.name}")
+
+
+def remember(cycle: Cycle, request: Request) -> None:
+    """Keep the request beside its results; refuse to finish a cycle with another request than it was started with.
+
+    Raises ConfigError naming each difference.
+    """
+    asked = msgspec.to_builtins(request.fingerprint())
+    if not cycle.request.exists():
+        write_json(cycle.request, asked)
+        return
+    started = read_json(cycle.request)
+    differences = [f"{key}: {old!r} then, {new!r} now" for key, old, new in _differences(started, asked)]
+    if differences:
+        raise ConfigError(
+            f"was started with another request ({'; '.join(differences[:4])})",
+            where=str(cycle.folder),
+            mend="repeat the first command, or start afresh with --cycle or --out",
+        )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}", before, after
