@@ -28,6 +28,7 @@ def train_tokenizer(config: Config, sentences: list[str], folder: Path) -> Path:
             sentence_iterator=iter(sentences), model_prefix=str(folder / "tokenizer"),
             vocab_size=numbers["vocabulary"], model_type=numbers["model_type"],
             character_coverage=numbers["character_coverage"], bos_id=-1, eos_id=-1, minloglevel=2,
+            normalization_rule_name="identity",
         )  # fmt: skip
         pieces = (folder / "tokenizer.vocab").read_text(encoding="utf-8").splitlines()
         (folder / "vocab.txt").write_text("\n".join(p.split("\t")[0] for p in pieces) + "\n", encoding="utf-8")
@@ -159,6 +160,7 @@ def export(model: Any, path: Path) -> None:
         model.cfg.validation_ds = {**DATA, "shuffle": False}
         model.cfg.test_ds = None
         model.cfg.optim = None
+        model.cfg.tokenizer.dir = "tokenizer"  # where it was trained says nothing; the archive holds the files
         model.cfg.decoding.greedy = OmegaConf.create({"max_symbols": 10})
     state = half_weights(model.state_dict())
     model.cpu().state_dict = lambda *_, **__: state  # what save_to writes
