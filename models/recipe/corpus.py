@@ -81,7 +81,7 @@ def speak_all(
 def write_shard(folder: Path, number: int, spoken: list[tuple[np.ndarray[Any, Any], str, str]]) -> None:
     """Write samples, then the index; the index appears last and whole, so a shard with an index is complete."""
     rows, offset = [], 0
-    with open(folder / f"{number:05d}.i16", "wb") as out:
+    with (folder / f"{number:05d}.i16").open("wb") as out:
         for samples, text, voice_id in spoken:
             out.write((samples * 32767).astype(np.int16).tobytes())
             rows.append([offset, len(samples), text, voice_id])

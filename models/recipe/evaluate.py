@@ -1,6 +1,6 @@
 """Word error rate of a ``.nemo`` on unseen sentences in unseen voices: clean and in noise, and its speed.
 
-    python models/recipe/evaluate.py --model models/mini-fastconformer-tdt.nemo --out evaluation.json
+python models/recipe/evaluate.py --model models/mini-fastconformer-tdt.nemo --out evaluation.json
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import augment
 import numpy as np
 import torch
-
-import augment
-from clinical_asr.engines.espeak import SAMPLE_RATE
 from corpus import HERE, Config, find_text, load_config, read_sentences, speak_all
 from train import word_error_rate
+
+from clinical_asr.engines.espeak import SAMPLE_RATE
 
 EXPONENTS = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 

@@ -115,22 +115,51 @@ def build(config: Config, tokenizer: Path, device: torch.device) -> Any:
 def transducer_loss(model: Any, config: Config, device: torch.device) -> Loss:
     """(logits (B, T, U+1, V+1+D), targets (B, U), frames (B), target lengths (B)) -> mean loss of an utterance.
 
-    NeMo's own TDT loss runs on CUDA only. Elsewhere the equal loss of transformers stands in; it has no omega.
+    NeMo's own TDT loss runs on CUDA only. Elsewhere, or where its kernels do not compile, the loss of transformers
+    stands in: the same but for omega, which it lacks.
     """
-    if device.type == "cuda":
-        return lambda logits, targets, frames, lengths: model.loss(
-            log_probs=logits, targets=targets, input_lengths=frames, target_lengths=lengths
-        )
+
+    def stock(logits: Tensor, targets: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:
+        found: Tensor = model.loss(log_probs=logits, targets=targets, input_lengths=frames, target_lengths=lengths)
+        return found
+
+    if device.type == "cuda" and works(stock, model.joint.num_classes_with_blank, device):
+        return stock
+    print("NeMo's TDT loss does not run here: using the one of transformers")
+    return portable_loss(model.joint.num_classes_with_blank, config["model"])
+
+
+def works(loss: Loss, width: int, device: torch.device) -> bool:
+    """Whether the loss gives a gradient for a tiny random batch."""
+    logits = torch.randn(2, 6, 3, width, device=device, requires_grad=True)
+    targets, lengths = torch.ones(2, 2, dtype=torch.long, device=device), torch.full((2,), 2, device=device)
+    try:
+        loss(logits, targets, torch.full((2,), 6, device=device), lengths).backward()
+    except Exception as error:  # a compiler's error has no common type
+        print(f"{type(error).__name__}: {error}")
+        return False
+    return logits.grad is not None and bool(torch.isfinite(logits.grad).all())
+
+
+def portable_loss(width: int, numbers: Config) -> Loss:
+    """The TDT loss of transformers for a joint of this output width."""
     from transformers.loss.loss_tdt import tdt_loss
 
-    blank, durations, sigma = model.joint.num_classes_with_blank - 1, config["model"]["durations"], config["model"]["sigma"]
-    blank -= len(durations)
-    return lambda logits, targets, frames, lengths: tdt_loss(
-        logits[..., : blank + 1], logits[..., blank + 1 :], targets, frames, lengths, blank, durations, sigma, "mean_batch"
-    )
+    blank = width - 1 - len(numbers["durations"])
+
+    def loss(logits: Tensor, targets: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:
+        tokens, jumps = logits[..., : blank + 1], logits[..., blank + 1 :]
+        found: Tensor = tdt_loss(
+            tokens, jumps, targets, frames, lengths, blank, numbers["durations"], numbers["sigma"], "mean_batch"
+        )
+        return found
+
+    return loss
 
 
-def logits_of(model: Any, audio: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> tuple[Tensor, Tensor]:
+def logits_of(
+    model: Any, audio: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+) -> tuple[Tensor, Tensor]:
     """The joint's output (B, T, U+1, V+1+D) in float32, and the frames (B) of each utterance."""
     with torch.autocast(audio.device.type, enabled=False):
         features, frames = model.preprocessor(input_signal=audio, length=lengths)

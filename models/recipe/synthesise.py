@@ -1,6 +1,6 @@
 """Speak the training text: shards of int16 samples in training voices, on every core. Run it again to resume.
 
-    python models/recipe/synthesise.py --out /tmp/corpus --workers 16
+python models/recipe/synthesise.py --out /tmp/corpus --workers 16
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import random
 import time
 from pathlib import Path
 
+from corpus import HERE, Config, disk_is_full, draw_voice, find_text, load_config, read_sentences, variants, write_shard
+
 from clinical_asr.engines.espeak import SAMPLE_RATE, Espeak
 from clinical_asr.errors import AudioError
-from corpus import HERE, Config, disk_is_full, draw_voice, find_text, load_config, read_sentences, variants, write_shard
 
 
 def main() -> None:
@@ -68,7 +69,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=HERE / "mini.yaml")
     parser.add_argument("--text", type=Path, default=HERE / "text", help="folder of train.txt.xz")
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. corpus.utterances=200")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. corpus.utterances=200"
+    )
     return parser.parse_args()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import queue
 import threading
 import time
@@ -18,12 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 import augment
 import network
+import torch
 from corpus import HERE, Config, Corpus, batches, find_text, load_config, read_sentences, speak_all
+from torch import Tensor
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -151,14 +149,14 @@ class Run:
     def log(self, message: str) -> None:
         line = f"{time.strftime('%H:%M:%S')}  step {self.step}  {self.seconds:.0f} s  {message}"
         print(line, flush=True)
-        with open(self.out / "log.txt", "a", encoding="utf-8") as log:
+        with (self.out / "log.txt").open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 
 
 def replace(path: Path, state: dict[str, Any]) -> None:
     part = path.with_suffix(".part")
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def transcribe(model: Any, audio: list[Any], device: torch.device, size: int = 64) -> list[str]:
