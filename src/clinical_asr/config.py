@@ -136,6 +136,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """AdamW's decoupled decay."""
     warmup_steps: int = 5
     """Optimiser steps from 0 to the peak rate."""
+    warmup_epochs: float = 0.0
+    """If above 0, the warm-up lasts this many epochs instead, whatever the number of rows."""
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
     precision: str = "bf16-mixed"
@@ -156,6 +158,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         _require(0 < self.learning_rate <= 1, "learning_rate", "must lie in (0, 1]")
         _require(0 <= self.min_learning_rate <= self.learning_rate, "min_learning_rate", "must lie in [0, learning_rate]")
         _require(self.precision in ("bf16-mixed", "32-true"), "precision", "is bf16-mixed or 32-true; fp16 gives NaN with TDT")
+        _require(min(self.warmup_steps, self.warmup_epochs) >= 0, "warmup_steps", "must be at least 0")
         _require(self.replay_ratio >= 0, "replay_ratio", "must be at least 0")
 
 

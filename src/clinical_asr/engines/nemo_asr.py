@@ -1,0 +1,146 @@
+"""Offline recognition with a NeMo model held in memory: recordings in, transcripts out, under the same keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clinical_asr.bases import base_digest
+from clinical_asr.config import TranscriptionConfig
+from clinical_asr.errors import AudioError, FlywheelError, ModelError
+from clinical_asr.nemo_file import restore
+from clinical_asr.speech import read_speech
+
+Speech = tuple[str, NDArray[np.float32]]
+"""Row id and samples."""
+
+
+class NemoTranscriber:
+    """A base or a fine-tuned model that transcribes; loaded once, used for as many manifests as wanted.
+
+    NeMo's ``transcribe`` drops recordings it cannot read and gives up a whole list for one bad file, so audio is
+    decoded here, and a batch that fails or comes back short is split until the row at fault stands alone.
+    """
+
+    def __init__(self, path: Path, config: TranscriptionConfig | None = None, name: str = "") -> None:
+        self._set_up(restore(path, _best_device()), name or path.stem, base_digest(path), config)
+
+    @classmethod
+    def from_model(cls, model: Any, name: str, digest: str, config: TranscriptionConfig | None = None) -> Self:
+        """Transcribe with a model that is in memory already, for example between two epochs of its training."""
+        self = cls.__new__(cls)
+        self._set_up(model, name, digest, config)
+        return self
+
+    def _set_up(self, model: Any, name: str, digest: str, config: TranscriptionConfig | None) -> None:
+        self.model, self.name, self.digest = model, name, digest[:16]
+        self.config = config or TranscriptionConfig()
+        self.batch_size = self.config.batch_size
+        _decode_in_batches(model)
+
+    @property
+    def precision(self) -> str:
+        """``bf16`` where it is wanted and the GPU computes it, else ``fp32``."""
+        on_gpu = next(self.model.parameters()).device.type == "cuda"
+        return "bf16" if on_gpu and self.config.precision != "fp32" and _has_bf16() else "fp32"
+
+    def transcribe(self, audio: Mapping[str, Path]) -> dict[str, str | FlywheelError]:
+        """What was heard in each recording; an AudioError or ModelError where nothing could be."""
+        heard: dict[str, str | FlywheelError] = {}
+        speech: list[Speech] = []
+        for row_id, path in audio.items():
+            try:
+                speech.append((row_id, read_speech(path)))
+            except AudioError as error:
+                heard[row_id] = error
+        for start in range(0, len(speech), self.batch_size):
+            heard |= self._recognise(speech[start : start + self.batch_size])
+        return heard
+
+    def _recognise(self, speech: Sequence[Speech]) -> dict[str, str | FlywheelError]:
+        """One batch; halved on any failure until the row at fault stands alone."""
+        try:
+            texts = self._forward([samples for _, samples in speech])
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            texts, why = None, " ".join(str(error).split())[:160] or type(error).__name__
+            self._give_back_memory(error, len(speech))
+        else:
+            why = f"NeMo returned {len(texts)} transcripts for {len(speech)} recordings"
+        if texts is not None and len(texts) == len(speech):
+            return {row_id: text for (row_id, _), text in zip(speech, texts, strict=True)}
+        if len(speech) == 1:
+            return {speech[0][0]: ModelError(f"the model could not transcribe it ({why})")}
+        middle = len(speech) // 2
+        return self._recognise(speech[:middle]) | self._recognise(speech[middle:])
+
+    def _forward(self, samples: list[NDArray[np.float32]]) -> list[str]:
+        with _bf16_encoder(self.model, self.precision == "bf16"):
+            options = {"batch_size": len(samples), "verbose": False, "num_workers": 0}
+            hypotheses = self.model.transcribe(samples, **options)
+        if isinstance(hypotheses, tuple):  # older transducers: (best, all)
+            hypotheses = hypotheses[0]
+        return [_text_of(hypothesis) for hypothesis in hypotheses or ()]
+
+    def _give_back_memory(self, error: Exception, size: int) -> None:
+        import torch
+
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+            self.batch_size = max(1, min(self.batch_size, size // 2))
+
+
+def _text_of(hypothesis: Any) -> str:
+    return str(hypothesis if isinstance(hypothesis, str) else hypothesis.text).strip()
+
+
+def _best_device() -> str:
+    from clinical_asr.nemo_file import import_nemo
+
+    import_nemo()
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _has_bf16() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported())
+
+
+def _decode_in_batches(model: Any) -> None:
+    """Row-by-row greedy search and batched greedy search give the same text; the batched one is many times faster."""
+    decoding = model.cfg.get("decoding")
+    if decoding is not None and decoding.get("strategy") == "greedy" and hasattr(model, "joint"):
+        from omegaconf import OmegaConf
+
+        batched = OmegaConf.merge(decoding, {"strategy": "greedy_batch"})
+        model.change_decoding_strategy(batched, verbose=False)
+
+
+@contextmanager
+def _bf16_encoder(model: Any, wanted: bool) -> Iterator[None]:
+    """Autocast the encoder only. The prediction network and the joint stay in fp32: in bf16 they can loop or babble."""
+    if not wanted:
+        yield
+        return
+    import torch
+
+    cast = torch.autocast("cuda", dtype=torch.bfloat16)
+    before = model.encoder.register_forward_pre_hook(lambda *_: cast.__enter__() and None)
+    after = model.encoder.register_forward_hook(lambda _m, _i, out: _leave(cast, out), always_call=True)
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
+
+
+def _leave(cast: Any, output: Any) -> Any:
+    cast.__exit__(None, None, None)
+    return None if output is None else tuple(part.float() if part.is_floating_point() else part for part in output)

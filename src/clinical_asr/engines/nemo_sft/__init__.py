@@ -1,0 +1,284 @@
+"""Full-model SFT of a NeMo CTC, RNN-T or TDT base, in this process, through NeMo's public API and Lightning."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clinical_asr.bases import base_digest, inspect_base, sidecar_of
+from clinical_asr.config import TrainingConfig
+from clinical_asr.cycle import file_digest
+from clinical_asr.engines.nemo_sft import machine
+from clinical_asr.engines.nemo_sft.batches import Batches, tokenize
+from clinical_asr.engines.nemo_sft.epochs import Keeper, as_callback
+from clinical_asr.engines.nemo_sft.store import WorkFolder
+from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION, device_agnostic_tdt_loss
+from clinical_asr.errors import TrainingError
+from clinical_asr.jsonl import write_text
+from clinical_asr.nemo_file import Architecture, import_nemo, restore
+from clinical_asr.records import Seconds
+from clinical_asr.training import Evaluate, OnStep, TrainingJob, TrainingReport
+
+__all__ = ["train"]
+
+
+@dataclass
+class _Run:
+    """One fit: what was asked, what it became on this machine, and what should be known of it."""
+
+    job: TrainingJob
+    architecture: Architecture
+    device: str
+    config: TrainingConfig
+    """Effective: batch, accumulation and precision as they really are."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return math.ceil(len(self.job.examples) / self.config.batch_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.batches_per_epoch / self.config.accumulate_grad_batches)
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.config.epochs
+
+    @property
+    def warmup_steps(self) -> int:
+        """At least one step is left to fall."""
+        by_epochs = round(self.config.warmup_epochs * self.steps_per_epoch)
+        return min(by_epochs or self.config.warmup_steps, self.steps - 1)
+
+
+def train(
+    job: TrainingJob,
+    evaluate: Evaluate | None = None,
+    on_step: OnStep | None = None,
+    *,
+    state_worth: Seconds = 20.0,
+) -> TrainingReport:
+    """Fine-tune ``job.base`` on ``job.examples`` and write ``job.output`` and its ``.sha256``.
+
+    The best epoch by normalised (KER, WER) is written; without ``evaluate`` the last one. The same call after a kill
+    goes on after the last saved epoch (epochs are saved once they are worth ``state_worth`` seconds). Raises
+    ModelError for a base the method refuses, TrainingError when rows, losses or memory do not allow to go on.
+    """
+    began = time.monotonic()
+    run = _prepare(job)
+    model = restore(job.base, run.device)
+    targets = tokenize(model, job.examples)
+    while True:
+        try:
+            keeper = _fit(run, model, targets, (evaluate, on_step), state_worth)
+            break
+        except MemoryError as error:
+            _halve_batch(run, error)
+            model = restore(job.base, run.device)
+    _use_best(model, keeper)
+    digest = _save(model, job.output)
+    keeper.work.remove()
+    return _report(run, keeper, digest, time.monotonic() - began)
+
+
+def _prepare(job: TrainingJob) -> _Run:
+    architecture = inspect_base(job.base)
+    if not job.examples:
+        raise TrainingError("there are no rows to train on", mend="check the split and the ledger")
+    import_nemo()
+    device = machine.device()
+    precision = machine.precision(job.config.precision, device)
+    run = _Run(job, architecture, device, msgspec.structs.replace(job.config, precision=precision))
+    if precision != job.config.precision:
+        run.notes.append(f"precision {precision} instead of {job.config.precision}: this device computes no bf16")
+    if run.warmup_steps != job.config.warmup_steps:
+        run.notes.append(f"warm-up of {run.warmup_steps} of {run.steps} steps")
+    return run
+
+
+def _fit(
+    run: _Run, model: Any, targets: list[list[int]], watch: tuple[Evaluate | None, OnStep | None], worth: Seconds
+) -> Keeper:
+    """Run the remaining epochs. Raises MemoryError if the GPU is too small for the batch."""
+    batches = Batches(run.job.examples, targets, run.config.batch_size, run.config.seed)
+    keeper = Keeper(run.config, batches, WorkFolder(run.job.output, _fingerprint(run), worth), run.steps)
+    keeper.evaluate, keeper.on_step = watch
+    keeper.resume(keeper.work.load())
+    if keeper.resumed is not None:
+        model.load_state_dict(keeper.resumed.pop("weights"))
+        run.notes.append(f"resumed after epoch {len(keeper.reports)}")
+    remaining = run.config.epochs - len(keeper.reports)
+    if remaining > 0 and not keeper.patience_is_out:
+        with _recipe_optimiser(model, run), _loss_for(model, run), tempfile.TemporaryDirectory() as scratch:
+            _lightning_fit(run, model, keeper, remaining, scratch)
+    return keeper
+
+
+def _lightning_fit(run: _Run, model: Any, keeper: Keeper, epochs: int, scratch: str) -> None:
+    import torch
+    from lightning.pytorch import Trainer
+
+    trainer = Trainer(
+        max_epochs=epochs,
+        accelerator="gpu" if run.device == "cuda" else "cpu",
+        devices=1,
+        precision=run.config.precision,
+        gradient_clip_val=run.config.gradient_clip,
+        accumulate_grad_batches=run.config.accumulate_grad_batches,
+        callbacks=[as_callback(keeper)],
+        default_root_dir=scratch,
+        log_every_n_steps=10**9,  # NeMo decodes a training batch at each of these; our evaluation does that better
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    model.set_trainer(trainer)
+    try:
+        model.train()
+        trainer.fit(model, train_dataloaders=keeper.batches)
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from None
+    finally:
+        model.set_trainer(None)
+    if trainer.interrupted:  # Lightning swallows Ctrl-C and returns as if training had ended
+        raise KeyboardInterrupt
+
+
+def _fingerprint(run: _Run) -> dict[str, Any]:
+    """What an unfinished run must share with this one to be continued."""
+    rows = "\n".join(f"{example.id}\x1f{example.text}" for example in run.job.examples)
+    config = msgspec.json.encode(run.config, order="deterministic").decode()
+    return {"base": base_digest(run.job.base), "rows": rows, "config": config, "device": run.device}
+
+
+@contextmanager
+def _recipe_optimiser(model: Any, run: _Run) -> Iterator[None]:
+    """AdamW with warm-up and cosine, through NeMo's ``setup_optimization``; the base's own config comes back after."""
+    from omegaconf import OmegaConf, open_dict
+
+    config, before = run.config, model.cfg.get("optim")
+    schedule = {"name": "CosineAnnealing", "warmup_steps": run.warmup_steps, "min_lr": config.min_learning_rate}
+    optimiser = {
+        "name": "adamw",
+        "lr": config.learning_rate,
+        "betas": list(config.betas),
+        "weight_decay": config.weight_decay,
+        "sched": {**schedule, "max_steps": run.steps},
+    }
+    with open_dict(model.cfg):
+        model.cfg.optim = OmegaConf.create(optimiser)
+    try:
+        yield
+    finally:
+        with open_dict(model.cfg):
+            model.cfg.optim = before
+
+
+@contextmanager
+def _loss_for(model: Any, run: _Run) -> Iterator[None]:
+    """NeMo's own loss on CUDA; on CPU a transducer's joint is computed unfused and TDT gets the any-device loss."""
+    if run.device == "cuda" or run.architecture.decoder == "ctc":
+        yield
+        return
+    loss, joint, architecture = model.loss, model.joint, run.architecture
+    fused, fused_loss, fused_wer, softmax = joint.fuse_loss_wer, joint.loss, joint.wer, joint.log_softmax
+    joint.set_fuse_loss_wer(False)
+    if architecture.decoder == "tdt":
+        joint.log_softmax = False  # the loss normalises tokens and durations apart
+        durations = list(architecture.durations)
+        model.loss = device_agnostic_tdt_loss(
+            blank=_blank(model), durations=durations, sigma=architecture.sigma, reduction=_reduction(model)
+        )
+    try:
+        yield
+    finally:
+        model.loss, joint.log_softmax = loss, softmax
+        joint.set_fuse_loss_wer(fused, fused_loss, fused_wer)
+
+
+def _blank(model: Any) -> int:
+    return int(model.joint.num_classes_with_blank - model.joint.num_extra_outputs - 1)
+
+
+def _reduction(model: Any) -> str:
+    return str(model.cfg.get("rnnt_reduction") or "mean_batch")
+
+
+def _halve_batch(run: _Run, error: MemoryError) -> None:
+    """Same effective batch in less memory. Raises TrainingError if a single row is too much."""
+    import torch
+
+    torch.cuda.empty_cache()
+    if run.config.batch_size == 1:
+        mend = "use a larger GPU, or a lower max_duration"
+        raise TrainingError("the GPU's memory is too small for one row", mend=mend) from error
+    smaller = max(1, run.config.batch_size // 2)
+    twice = run.config.accumulate_grad_batches * 2
+    run.config = msgspec.structs.replace(run.config, batch_size=smaller, accumulate_grad_batches=twice)
+    run.notes.append(f"out of GPU memory: batch halved to {smaller}, gradients accumulated over {twice} batches")
+
+
+def _use_best(model: Any, keeper: Keeper) -> None:
+    if keeper.best_weights is not None:
+        model.load_state_dict(keeper.best_weights)
+    model.eval()
+
+
+def _save(model: Any, output: Path) -> str:
+    """Write the ``.nemo`` under a temporary name, its digest, then the name itself: present means complete."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    part = output.with_name(f".{output.stem}.{os.getpid()}.part.nemo")  # NeMo insists on the ending
+    try:
+        model.save_to(str(part))
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        digest = file_digest(part)
+        output.unlink(missing_ok=True)  # an older model must never stand beside the new digest
+        write_text(sidecar_of(output), f"{digest}  {output.name}\n")
+        os.replace(part, output)
+    finally:
+        part.unlink(missing_ok=True)
+    return digest
+
+
+def _report(run: _Run, keeper: Keeper, digest: str, seconds: Seconds) -> TrainingReport:
+    resumed = keeper.resumed["epoch"] if keeper.resumed is not None else 0
+    return TrainingReport(
+        digest=digest,
+        epochs=tuple(keeper.reports),
+        best_epoch=keeper.best_epoch,
+        stopped_early=len(keeper.reports) < run.config.epochs,
+        steps=keeper.steps,
+        batch_size=run.config.batch_size,
+        accumulate_grad_batches=run.config.accumulate_grad_batches,
+        warmup_steps=run.warmup_steps,
+        precision=run.config.precision,
+        loss=_loss_in_words(run),
+        seconds=round(seconds, 3),
+        peak_memory_mb=machine.peak_memory_mb(run.device),
+        resumed_after_epoch=resumed,
+        notes=tuple(run.notes),
+        versions=machine.versions(),
+        hardware=machine.hardware(run.device),
+    )
+
+
+def _loss_in_words(run: _Run) -> str:
+    kind = run.architecture.decoder
+    if kind == "tdt" and run.device == "cpu":
+        return DESCRIPTION
+    return f"{kind.upper()}, NeMo's own"

@@ -1,0 +1,95 @@
+"""Examples as NeMo's ``training_step`` wants them, in a seeded order that wastes little padding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from clinical_asr.errors import AudioError, TrainingError
+from clinical_asr.speech import read_speech
+from clinical_asr.training import Example
+
+POOL = 12  # batches that are sorted by length together: enough to save padding, few enough to keep the order random
+
+
+def tokenize(model: Any, examples: Sequence[Example]) -> list[list[int]]:
+    """Token ids of every text, with the base's own tokenizer. Raises TrainingError naming a symbol it lacks."""
+    encode, unknown = _encoder_of(model)
+    targets = []
+    for example in examples:
+        ids = encode(example.text)
+        if not ids or unknown in ids:
+            raise _untrainable(example, encode, unknown)
+        targets.append(ids)
+    return targets
+
+
+def _encoder_of(model: Any) -> tuple[Any, int]:
+    """(text -> ids, id of the unknown token). Character models have no tokenizer but a list of labels."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is not None:
+        return tokenizer.text_to_ids, int(getattr(tokenizer, "unk_id", 0) or 0)
+    labels = {label: index for index, label in enumerate(model.cfg.labels or model.decoder.vocabulary)}
+    return lambda text: [labels.get(symbol, -1) for symbol in text], -1
+
+
+def _untrainable(example: Example, encode: Any, unknown: int) -> TrainingError:
+    strange = sorted({symbol for symbol in example.text if unknown in encode(symbol)})
+    what = f"the base's tokenizer lacks {' '.join(map(repr, strange))}" if strange else "the text is empty"
+    mend = "write it in the base's own style (METHOD: text style), or leave the row out"
+    return TrainingError(f"{what} in {example.text[:60]!r}", where=f"row {example.id}", mend=mend)
+
+
+class Batches:
+    """Padded batches of one epoch: (signal, samples, tokens, token counts), torch tensors.
+
+    The order depends on ``seed`` and ``epoch`` only, so a resumed run sees what an uninterrupted one would have seen.
+    """
+
+    def __init__(self, examples: Sequence[Example], targets: list[list[int]], size: int, seed: int) -> None:
+        self.examples, self.targets, self.size, self.seed = examples, targets, size, seed
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return -(-len(self.examples) // self.size)
+
+    def plan(self, epoch: int) -> list[list[int]]:
+        """Indices of the examples of each batch: a partition of all of them.
+
+        >>> from clinical_asr.training import Example
+        >>> rows = [Example(str(n), None, "a", float(n)) for n in range(5)]
+        >>> plan = Batches(rows, [[1]] * 5, size=2, seed=1).plan(1)
+        >>> sorted(index for batch in plan for index in batch), len(plan)
+        ([0, 1, 2, 3, 4], 3)
+        """
+        draw = random.Random(f"{self.seed}/{epoch}")
+        order = list(range(len(self.examples)))
+        draw.shuffle(order)
+        batches = []
+        for start in range(0, len(order), self.size * POOL):
+            pool = sorted(order[start : start + self.size * POOL], key=lambda i: self.examples[i].duration)
+            batches += [pool[at : at + self.size] for at in range(0, len(pool), self.size)]
+        draw.shuffle(batches)
+        return batches
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.plan(self.epoch):
+            yield self._collate(batch)
+
+    def _collate(self, batch: list[int]) -> Any:
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        signals = [torch.from_numpy(self._speech(index)) for index in batch]
+        tokens = [torch.tensor(self.targets[index], dtype=torch.long) for index in batch]
+        lengths = torch.tensor([len(s) for s in signals]), torch.tensor([len(t) for t in tokens])
+        return pad_sequence(signals, batch_first=True), lengths[0], pad_sequence(tokens, batch_first=True), lengths[1]
+
+    def _speech(self, index: int) -> Any:
+        example = self.examples[index]
+        try:
+            return read_speech(example.audio)
+        except AudioError as error:
+            mend = "run: clinical-asr manifest check"
+            raise TrainingError(f"its audio cannot be used ({error})", f"row {example.id}", mend) from None

@@ -1,0 +1,70 @@
+"""What a killed run leaves behind and its successor picks up: the last finished epoch and the best weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+STATE, BEST = "last.pt", "best.pt"
+
+
+class WorkFolder:
+    """``<output>.work.part/``: written after an epoch, atomically; gone once the output stands.
+
+    A state is only worth its gigabytes if losing it would cost more than ``worth`` seconds of training.
+    """
+
+    def __init__(self, output: Path, fingerprint: dict[str, Any], worth: float) -> None:
+        self.folder = output.with_name(output.name + ".work.part")
+        self.fingerprint, self.worth = fingerprint, worth
+        self._saved_at = time.monotonic()
+        self._unsaved_best: Any = None
+
+    def load(self) -> dict[str, Any] | None:
+        """The state of the last saved epoch, with ``best`` weights; None if there is none or it is of another job."""
+        import pickle
+
+        try:
+            state: dict[str, Any] = self._read(STATE)
+            if state["fingerprint"] != self.fingerprint:
+                return None
+            return {**state, "best": self._read(BEST) if state["best_epoch"] != state["epoch"] else state["weights"]}
+        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError):
+            return None
+
+    def _read(self, name: str) -> Any:
+        import torch
+
+        return torch.load(self.folder / name, map_location="cpu", weights_only=True)
+
+    def keep_best(self, weights: Any) -> None:
+        """Remember the best weights; written together with the next state."""
+        self._unsaved_best = weights
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the state of a finished epoch, if training since the last one is worth keeping."""
+        if time.monotonic() - self._saved_at < self.worth:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._unsaved_best is not None and state["best_epoch"] != state["epoch"]:
+            self._write(BEST, self._unsaved_best)
+            self._unsaved_best = None
+        self._write(STATE, {**state, "fingerprint": self.fingerprint})
+        self._saved_at = time.monotonic()
+
+    def _write(self, name: str, value: Any) -> None:
+        import torch
+
+        part = self.folder / f"{name}.tmp"
+        with part.open("wb") as file:
+            torch.save(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, self.folder / name)
+
+    def remove(self) -> None:
+        """The output stands: nothing is left to resume."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,139 @@
+"""hypotheses: what a model hears in every recording of a manifest, keyed by row id, every row accounted for.
+
+Rows -> rows. The recogniser is handed in; it answers with a mapping, so that a row it drops is a row that is
+missing, never a row that shifts its neighbours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from clinical_asr.cycle import account
+from clinical_asr.errors import ConfigError, FlywheelError, ManifestError
+from clinical_asr.jsonl import RowWriter, from_dict, to_dict, write_rows
+from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Utterance
+
+Heard = str | FlywheelError
+"""A transcript, or why there is none."""
+
+Batch = Sequence[Utterance]
+Progress = Callable[[Sequence[Batch], str], Iterable[Batch]]
+"""Passes batches through and shows how far they are; the second argument says what is being done."""
+
+
+class Transcriber(Protocol):
+    """A speech recogniser. ``digest`` is the identity of its weights: 16 hex digits."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def batch_size(self) -> int: ...
+    def transcribe(self, audio: Mapping[str, Path]) -> Mapping[str, Heard]:
+        """What was heard in each recording, under the key it was given."""
+        ...
+
+
+def _silent(batches: Sequence[Batch], _: str) -> Iterable[Batch]:
+    return batches
+
+
+def transcribe_rows(
+    rows: Sequence[Utterance],
+    folder: Path,
+    transcriber: Transcriber,
+    output: Path,
+    ledger: Path,
+    *,
+    progress: Progress = _silent,
+) -> list[LedgerEntry]:
+    """Write ``output`` (records.Hypothesis, in the order of ``rows``) and ``ledger``; return the ledger.
+
+    ``folder`` is where relative audio paths start. The same call again continues an unfinished ``output``; rows
+    that failed are tried again. Raises ManifestError for rows without ids, ConfigError if the unfinished output is
+    another model's, FlywheelError if the ledger does not add up.
+    """
+    _check_ids(rows)
+    failed: dict[str, str] = {}
+    with RowWriter(output, Hypothesis) as writer:
+        _check_same_model(writer, transcriber)
+        missing = [row for row in rows if row.id not in writer.known]
+        for batch in progress(_batches(missing, transcriber.batch_size), "transcribing"):
+            heard = transcriber.transcribe({row.id: _audio(row, folder) for row in batch})
+            failed |= _failures(batch, heard)
+            scored = [row for row in batch if row.id not in failed]
+            writer.write([_hypothesis(row, heard[row.id], transcriber, folder, output) for row in scored])
+        written = {row.id: row for row in writer.rows}
+    entries = _ledger(rows, written, failed)
+    account("hypotheses", [row.id for row in rows], entries)
+    write_rows(ledger, entries)
+    write_rows(output, [written[row.id] for row in rows if row.id in written])
+    writer.part.unlink()
+    return entries
+
+
+def _check_ids(rows: Sequence[Utterance]) -> None:
+    seen: set[str] = set()
+    for number, row in enumerate(rows, 1):
+        if not row.id or row.id in seen:
+            why = f"{row.id!r} stands twice" if row.id else "is empty"
+            raise ManifestError("manifest", number, "id", why, "run: clinical-asr manifest check")
+        seen.add(row.id)
+
+
+def _check_same_model(writer: RowWriter, transcriber: Transcriber) -> None:
+    other = {getattr(row, "model_digest", "") for row in writer.rows} - {transcriber.digest}
+    if other:
+        what = f"holds rows of another model ({', '.join(sorted(other))}, now {transcriber.digest})"
+        raise ConfigError(what, where=str(writer.part), mend="delete it, or name another output")
+
+
+def _batches(rows: Sequence[Utterance], size: int) -> list[Batch]:
+    """Rows of similar duration together, longest first, so that memory runs out at once or never."""
+    by_length = sorted(rows, key=lambda row: (-row.duration, row.id))
+    return [by_length[start : start + size] for start in range(0, len(by_length), size)]
+
+
+def _audio(row: Utterance, folder: Path) -> Path:
+    return folder / row.audio_filepath
+
+
+def _failures(batch: Batch, heard: Mapping[str, Heard]) -> dict[str, str]:
+    """Rows of a batch without a transcript, and why. Raises FlywheelError for rows nobody asked about."""
+    unknown = set(heard) - {row.id for row in batch}
+    if unknown:
+        raise FlywheelError(f"the engine answered for rows it was not given: {sorted(unknown)[:3]}", "hypotheses")
+    nothing = FlywheelError("the recogniser returned nothing for it")
+    answers: Iterator[tuple[str, Heard]] = ((row.id, heard.get(row.id, nothing)) for row in batch)
+    return {row_id: str(answer) for row_id, answer in answers if isinstance(answer, FlywheelError)}
+
+
+def _hypothesis(row: Utterance, heard: Heard, transcriber: Transcriber, folder: Path, output: Path) -> Hypothesis:
+    fields: dict[str, Any] = to_dict(row)
+    fields["audio_filepath"] = _seen_from(output.parent, row.audio_filepath, folder)
+    fields |= {"pred_text": heard, "model": transcriber.name, "model_digest": transcriber.digest}
+    return from_dict(Hypothesis, fields)
+
+
+def _seen_from(home: Path, audio_filepath: str, folder: Path) -> str:
+    """NeMo's tools join relative audio to the folder of the file they read: keep that true in another folder."""
+    if Path(audio_filepath).is_absolute() or home.resolve() == folder.resolve():
+        return audio_filepath
+    return Path(os.path.relpath(folder / audio_filepath, home)).as_posix()
+
+
+def _ledger(rows: Sequence[Utterance], written: Mapping[str, Any], failed: Mapping[str, str]) -> list[LedgerEntry]:
+    entries = []
+    for row in rows:
+        if row.id in written:
+            entries.append(LedgerEntry(id=row.id, outcome=Outcome.SCORED, audio_filepath=row.audio_filepath))
+        elif row.id in failed:
+            fate = LedgerEntry(
+                id=row.id, outcome=Outcome.FAILED, reason=failed[row.id], audio_filepath=row.audio_filepath
+            )
+            entries.append(fate)
+    return entries
