@@ -69,9 +69,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=HERE / "mini.yaml")
     parser.add_argument("--text", type=Path, default=HERE / "text", help="folder of train.txt.xz")
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. corpus.utterances=200"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. corpus.utterances=200")
     return parser.parse_args()
 
 
