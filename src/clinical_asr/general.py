@@ -1,0 +1,93 @@
+"""Stage general: everyday English, spoken like the benchmark. It guards a base's language and is replayed in training."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from clinical_asr import wav
+from clinical_asr.clips import Clip, Markup, Progress, Synthesise, render, silent_progress
+from clinical_asr.errors import ConfigError, ManifestError
+from clinical_asr.noise import snr_of
+from clinical_asr.records import Utterance, row_id
+
+
+def read_sentences(path: Path) -> list[str]:
+    """One sentence a line; blank lines and lines that start with ``#`` are left out. Raises ManifestError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(path, None, "", f"cannot be read ({error})", "save it as UTF-8 text") from None
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def plan(
+    sentences: Sequence[str], voices: Sequence[str], count: int, seed: int, noise_levels: Sequence[str] = ("clean",)
+) -> list[Clip]:
+    """``count`` different (sentence, voice) pairs: every sentence once before any a second time, voices in turn.
+
+    Raises:
+        ConfigError: nothing to draw from, or fewer than ``count`` pairs.
+    """
+    texts, speakers = list(dict.fromkeys(sentences)), list(dict.fromkeys(voices))
+    if count > len(texts) * len(speakers) or not noise_levels or count < 1:
+        mend = f"{len(texts)} sentences and {len(speakers)} voices give {len(texts) * len(speakers)} pairs"
+        raise ConfigError(f"{count} rows cannot be drawn", where="general speech", mend=mend)
+    for level in noise_levels:
+        snr_of(level)
+    dealer = random.Random(f"{seed}/general")
+    noise = _decks(noise_levels, dealer)
+    pairs = _pairs(dealer.sample(texts, len(texts)), dealer.sample(speakers, len(speakers)))
+    return [
+        Clip(text=text, voice_id=voice, noise_level=next(noise), seed=seed, label="general")
+        for text, voice in (next(pairs) for _ in range(count))
+    ]
+
+
+def _pairs(texts: Sequence[str], voices: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """All pairs: lap after lap over the sentences, each lap one voice further."""
+    for lap in range(len(voices)):
+        for number, text in enumerate(texts):
+            yield text, voices[(number + lap) % len(voices)]
+
+
+def _decks(cards: Sequence[str], dealer: random.Random) -> Iterator[str]:
+    while True:
+        yield from dealer.sample(cards, len(cards))
+
+
+def build(
+    sentences: Sequence[str],
+    voices: Sequence[str],
+    folder: Path,
+    synthesise: Synthesise,
+    count: int,
+    seed: int,
+    noise_levels: Sequence[str] = ("clean",),
+    *,
+    markup: Markup | None = None,
+    progress: Progress[Any] = silent_progress,
+) -> list[Utterance]:
+    """Speak ``count`` rows of general English; the manifest belongs into ``folder``, the clips lie in ``folder/audio``.
+
+    Raises ConfigError as :func:`plan` does, AudioError as :func:`clinical_asr.clips.render` does.
+    """
+    clips = plan(sentences, voices, count, seed, noise_levels)
+    render(clips, folder / "audio", synthesise, markup=markup, progress=progress)
+    return [_utterance(clip, folder) for clip in clips]
+
+
+def _utterance(clip: Clip, folder: Path) -> Utterance:
+    path = folder / "audio" / clip.file_name
+    recording = wav.read(path)
+    return Utterance(
+        audio_filepath=os.path.relpath(path, folder),
+        text=clip.text,
+        duration=recording.duration,
+        id=row_id(recording.digest, clip.text),
+        voice_id=clip.voice_id,
+        noise_level=clip.noise_level,
+    )

@@ -1,0 +1,342 @@
+"""Stage manifest: build it from finished clips, check every line and every file of it, move it to another host."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import msgspec
+
+from clinical_asr import preflight, wav
+from clinical_asr.clips import Progress, Receipt, silent_progress
+from clinical_asr.errors import FlywheelError, ManifestError
+from clinical_asr.jsonl import iter_objects, write_rows
+from clinical_asr.preflight import Line
+from clinical_asr.records import (
+    ClinicalUtterance,
+    EntityCategory,
+    IpaSource,
+    LedgerEntry,
+    Outcome,
+    Row,
+    Utterance,
+    row_id,
+)
+
+PASSED: Outcome = getattr(Outcome, "PASSED", Outcome.SCORED)
+_ID_LENGTH = 16  # hex digits of records.row_id
+
+
+class PlannedClip(Protocol):
+    """What :func:`build` needs to know about a clip; the audio stage's plans have it."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def term(self) -> str: ...
+    @property
+    def entity_category(self) -> EntityCategory: ...
+    @property
+    def ipa_source(self) -> IpaSource: ...
+    @property
+    def voice_id(self) -> str: ...
+    @property
+    def noise_level(self) -> str: ...
+    @property
+    def context_type(self) -> str: ...
+    @property
+    def frame(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+def build(
+    plans: Sequence[PlannedClip],
+    receipts: Sequence[Receipt],
+    audio_folder: Path,
+    manifest_folder: Path,
+    *,
+    progress: Progress[Any] = silent_progress,
+) -> list[ClinicalUtterance]:
+    """One row per plan; duration and digest are measured from the file, not taken from the receipt.
+
+    ``extra`` tells where the sentence comes from, the measured SNR, and what makes a clip suspect.
+    Raises AudioError for a clip that is missing or broken.
+    """
+    pairs = list(zip(plans, receipts, strict=True))
+    return [_built(plan, receipt, audio_folder, manifest_folder) for plan, receipt in progress(pairs, "manifest")]
+
+
+def _built(plan: PlannedClip, receipt: Receipt, audio_folder: Path, manifest_folder: Path) -> ClinicalUtterance:
+    path = audio_folder / receipt.audio_filepath
+    recording = wav.read(path)
+    return ClinicalUtterance(
+        audio_filepath=Path(os.path.relpath(path, manifest_folder)).as_posix(),
+        text=plan.text,
+        duration=recording.duration,
+        id=row_id(recording.digest, plan.text, plan.term),
+        term=plan.term,
+        entity_category=plan.entity_category,
+        ipa_source=plan.ipa_source,
+        voice_id=plan.voice_id,
+        noise_level=plan.noise_level,
+        context_type=plan.context_type,
+        extra=_provenance(plan, receipt, recording.digest),
+    )
+
+
+def _provenance(plan: PlannedClip, receipt: Receipt, digest: str) -> dict[str, Any]:
+    changed = "" if receipt.audio_digest == digest else "file differs from its receipt"
+    told: dict[str, Any] = {"sentence_source": plan.source, "frame": plan.frame}
+    if receipt.measured_snr is not None:
+        told |= {"measured_snr": receipt.measured_snr, "noise_kind": receipt.noise_kind}
+    suspect = "; ".join(filter(None, (receipt.suspect, changed)))
+    return told | ({"suspect": suspect} if suspect else {})
+
+
+@dataclass
+class ManifestReport:
+    """What a check found. ``rows`` are the rows without any fault, with their ids; the manifest holds if ``ok``."""
+
+    path: Path
+    rows: list[Utterance] = field(default_factory=list)
+    problems: list[ManifestError] = field(default_factory=list)
+    warnings: list[ManifestError] = field(default_factory=list)
+    duplicates: list[tuple[int, int]] = field(default_factory=list)
+    """Line pairs (earlier, later) of the same audio, text and term."""
+    entries: list[LedgerEntry] = field(default_factory=list)
+    """One per line, in order."""
+
+    @property
+    def ok(self) -> bool:
+        """True if nothing but warnings was found."""
+        return not self.problems
+
+    @property
+    def declared(self) -> list[str]:
+        """What :func:`clinical_asr.cycle.account` compares the entries with: every line's id."""
+        return [entry.id for entry in self.entries]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Lines by outcome, and rows by category, voice and noise level."""
+        counts = Counter({"lines": len(self.entries), "passed": len(self.rows)})
+        counts["failed"] = len(self.entries) - len(self.rows)
+        for row in self.rows:
+            category = f"entity_category={row.entity_category}" if isinstance(row, ClinicalUtterance) else ""
+            counts.update(filter(None, (category, f"noise_level={row.noise_level}")))
+        return dict(counts)
+
+    def require(self) -> list[Utterance]:
+        """The rows, if there are no problems. Raises ManifestError: the first problem and how many more there are."""
+        if self.ok:
+            return self.rows
+        first, more = self.problems[0], len(self.problems) - 1
+        why = first.why + (f" (and {more} more problems)" if more else "")
+        raise ManifestError(first.path, first.line, first.field, why, first.mend)
+
+
+def check(
+    path: Path,
+    kind: type[Utterance] = ClinicalUtterance,
+    data_root: Path | None = None,
+    progress: Progress[Any] = silent_progress,
+) -> ManifestReport:
+    """Pre-flight: every field of every line, every file decoded. All problems are collected, none is raised.
+
+    ``data_root`` is the folder that all audio must lie in, by default the manifest's own.
+    """
+    report = ManifestReport(path)
+    try:
+        lines = _lines(path)
+    except ManifestError as error:
+        report.problems.append(error)
+        return report
+    if not lines:
+        report.problems.append(ManifestError(path, None, "", "is empty", "write one JSON object a line"))
+    seen = _Seen()
+    for number, content in progress(lines, "check"):
+        _check_line(Line(path, number), content, kind, data_root or path.parent, seen, report)
+    report.warnings += _style_warnings(path, seen.styles)
+    return report
+
+
+def _lines(path: Path) -> list[tuple[int, bytes]]:
+    """(number, content) of each line that is not blank. Raises ManifestError."""
+    try:
+        if path.exists() and not path.is_file():
+            raise ManifestError(path, None, "", "is not a file", "name the .jsonl file itself")
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        why = (getattr(error, "strerror", None) or str(error)).lower()
+        raise ManifestError(repr(str(path)), None, "", why, "check the path") from None
+    return [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
+
+
+@dataclass
+class _Seen:
+    """What earlier lines held: ids, texts by audio digest, writing styles by line."""
+
+    ids: dict[str, int] = field(default_factory=dict)
+    texts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    styles: dict[int, str] = field(default_factory=dict)
+
+
+def _check_line(
+    line: Line, content: bytes, kind: type[Utterance], data_root: Path, seen: _Seen, report: ManifestReport
+) -> None:
+    """Add the line to the report: as a row that passed, or with all that speaks against it."""
+    fields = preflight.parse(line, content)
+    row = fields if isinstance(fields, ManifestError) else preflight.typed(line, fields, kind)
+    if isinstance(row, Utterance):
+        row, findings = _check_row(line, row, data_root, seen, report)
+    else:
+        findings = [row] if isinstance(row, ManifestError) else row
+    identity = row.id if isinstance(row, Utterance) and row.id else f"line {line.number}"
+    audio = row.audio_filepath if isinstance(row, Utterance) else ""
+    outcome, reason = (Outcome.FAILED, findings[0].why) if findings else (PASSED, "")
+    report.entries.append(LedgerEntry(id=identity, outcome=outcome, reason=reason, audio_filepath=audio))
+    report.problems += findings
+    if isinstance(row, Utterance) and not findings:
+        report.rows.append(row)
+
+
+def _check_row(
+    line: Line, row: Utterance, data_root: Path, seen: _Seen, report: ManifestReport
+) -> tuple[Utterance, list[ManifestError]]:
+    """The row with its id derived from content, and its findings."""
+    findings = list(preflight.row_findings(line, row))
+    seen.styles[line.number] = _style(row.text)
+    path = preflight.located(line, row.audio_filepath, line.path.parent, data_root)
+    if isinstance(path, ManifestError):
+        return row, [*findings, path]
+    recording, audio = preflight.audio_findings(line, row, path)
+    if recording is None:
+        return row, findings + audio
+    identified, identity = _identified(line, row, recording.digest, report)
+    return identified, [*findings, *audio, *identity, *_repeated(line, identified, recording.digest, seen, report)]
+
+
+def _identified(
+    line: Line, row: Utterance, digest: str, report: ManifestReport
+) -> tuple[Utterance, list[ManifestError]]:
+    """Give the row its id. An id of ours that does not fit shows that audio or text was changed afterwards."""
+    derived = row_id(digest, row.text, row.term if isinstance(row, ClinicalUtterance) else "")
+    if row.id in ("", derived):
+        return msgspec.structs.replace(row, id=derived), []
+    if len(row.id) == _ID_LENGTH and set(row.id) <= set("0123456789abcdef"):
+        why = f"is {row.id}, audio, text and term give {derived}: one of them was changed"
+        return row, [line.finding("id", why, "put the old audio and text back, or delete the field id")]
+    report.warnings.append(line.finding("id", f"{row.id[:40]!r} is kept as source_id; the row's id is {derived}"))
+    return msgspec.structs.replace(row, id=derived, extra={**row.extra, "source_id": row.id}), []
+
+
+def _repeated(
+    line: Line, row: Utterance, digest: str, seen: _Seen, report: ManifestReport
+) -> Iterator[ManifestError]:
+    """The same row twice counts twice in every score; one recording cannot say two different things."""
+    earlier = seen.ids.setdefault(row.id, line.number)
+    if earlier != line.number:
+        report.duplicates.append((earlier, line.number))
+        yield line.finding("id", f"the same audio, text and term stand in line {earlier}", "delete one of the lines")
+    text, where = seen.texts.setdefault(digest, (row.text, line.number))
+    if text != row.text:
+        yield line.finding("text", f"the same audio has another text in line {where}", "keep the text that is said")
+
+
+def _style(text: str) -> str:
+    """How a transcript is written.
+
+    >>> _style("Give it now."), _style("give it now")
+    ('cased or punctuated', 'bare lower-case')
+    """
+    bare = text == text.lower() and not set(text) & set(".,;:?!")
+    return "bare lower-case" if bare else "cased or punctuated"
+
+
+def _style_warnings(path: Path, styles: dict[int, str]) -> list[ManifestError]:
+    """Targets of two styles teach a base to waver between them."""
+    counts = Counter(styles.values()).most_common()
+    if len(counts) < 2:
+        return []
+    (most, many), (least, few) = counts
+    line = next(number for number, style in styles.items() if style == least)
+    why = f"{few} rows are {least}, {many} are {most}; this is the first of the few"
+    return [ManifestError(path, line, "text", why, "write all in the style of the base model")]
+
+
+@dataclass
+class Rewrite:
+    """What :func:`rewrite` did: how many paths changed, which lines did not match, one ledger entry per row."""
+
+    count: int = 0
+    unmatched: list[int] = field(default_factory=list)
+    entries: list[LedgerEntry] = field(default_factory=list)
+
+    @property
+    def declared(self) -> list[str]:
+        """What :func:`clinical_asr.cycle.account` compares the entries with."""
+        return [entry.id for entry in self.entries]
+
+
+def rewrite(source: Path, target: Path, from_prefix: str, to_prefix: str, *, force: bool = False) -> Rewrite:
+    """Write a copy of a manifest whose audio paths begin with another folder. All other fields stay as they are.
+
+    Whole folders match: ``/data`` is no prefix of ``/database``. Rows that do not match are copied and reported.
+
+    Raises:
+        FlywheelError: the target is the source, or exists and ``force`` is not given.
+        ManifestError: a line of the source is not a JSON object with an ``audio_filepath``.
+    """
+    _require_new(source, target, force)
+    done = Rewrite()
+    rows = [_moved(source, number, fields, from_prefix, to_prefix, done) for number, fields in iter_objects(source)]
+    if not rows:
+        raise ManifestError(source, None, "", "is empty", "write one JSON object a line")
+    write_rows(target, rows)
+    return done
+
+
+def _require_new(source: Path, target: Path, force: bool) -> None:
+    if target.exists() and source.exists() and target.samefile(source) or target.absolute() == source.absolute():
+        raise FlywheelError("would overwrite the manifest it reads", str(target), "write to another file")
+    if target.is_dir():
+        raise FlywheelError("is a folder", str(target), "name the new file itself")
+    if target.exists() and not force:
+        raise FlywheelError("exists already", str(target), "choose another file, or overwrite it with --force")
+
+
+def _moved(source: Path, number: int, fields: dict[str, Any], old: str, new: str, done: Rewrite) -> Row:
+    audio = fields.get("audio_filepath")
+    if not isinstance(audio, str) or not audio:
+        raise ManifestError(source, number, "audio_filepath", "is not a path", "write the audio's path")
+    moved = replace_prefix(audio, old, new)
+    if moved is None:
+        done.unmatched.append(number)
+    else:
+        done.count += 1
+    identity = fields.get("id")
+    entry_id = identity if isinstance(identity, str) and identity else f"line {number}"
+    reason = "" if moved is not None else f"does not begin with {old}: copied unchanged"
+    done.entries.append(LedgerEntry(id=entry_id, outcome=PASSED, reason=reason, audio_filepath=moved or audio))
+    return Row(extra={**fields, "audio_filepath": moved or audio})
+
+
+def replace_prefix(path: str, old: str, new: str) -> str | None:
+    """``path`` with its leading folders ``old`` replaced; ``None`` if it does not begin with them.
+
+    >>> replace_prefix("/data/a/b.wav", "/data/", "/workspace")
+    '/workspace/a/b.wav'
+    >>> replace_prefix("/database/b.wav", "/data", "/workspace") is None
+    True
+    >>> replace_prefix("audio/b.wav", ".", "/workspace")
+    '/workspace/audio/b.wav'
+    """
+    whole, prefix = PurePosixPath(path), PurePosixPath(old)
+    if whole.is_absolute() != prefix.is_absolute() or not whole.is_relative_to(prefix):
+        return None
+    return str(PurePosixPath(new) / whole.relative_to(prefix))

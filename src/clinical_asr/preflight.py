@@ -1,0 +1,138 @@
+"""What one line of a manifest must be: its fields, its text, its audio. Findings are values, never raised.
+
+Every finding names file, line, field, reason and mend, so that all of them can be shown at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from clinical_asr import wav
+from clinical_asr.errors import AudioError, ConfigError, ManifestError
+from clinical_asr.jsonl import from_dict, validation_error
+from clinical_asr.noise import snr_of
+from clinical_asr.records import ClinicalUtterance, Seconds, Utterance
+from clinical_asr.text import normalise
+
+DURATION_TOLERANCE: Seconds = 0.001
+_EMPTY_ALLOWED = ("id", "voice_id")  # voice_id of general speech may be unknown
+
+
+@dataclass(frozen=True)
+class Line:
+    """A place in a manifest, and what can be said against it."""
+
+    path: Path
+    number: int
+
+    def finding(self, field: str, why: str, mend: str = "") -> ManifestError:
+        """One finding about a field of this line."""
+        return ManifestError(self.path, self.number, field, why, mend)
+
+
+def parse(line: Line, content: bytes) -> dict[str, Any] | ManifestError:
+    """The JSON object of a line, or why there is none."""
+    try:
+        parsed = msgspec.json.decode(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return line.finding("", f"is not UTF-8 ({error.reason})", "save the file as UTF-8")
+    except (msgspec.DecodeError, RecursionError) as error:
+        mend = "write one JSON object a line"
+        if content.startswith(b"\xef\xbb\xbf"):
+            mend = "save the file as UTF-8 without a byte order mark"
+        return line.finding("", f"is not JSON ({error})", mend)
+    if not isinstance(parsed, dict):
+        return line.finding("", "is not a JSON object", "write one JSON object a line")
+    return parsed
+
+
+def typed(line: Line, fields: Mapping[str, Any], kind: type[Utterance]) -> Utterance | list[ManifestError]:
+    """The typed row, or one finding for each field that is missing or of the wrong type."""
+    findings = []
+    for field in msgspec.structs.fields(kind):
+        if field.name == "extra":
+            continue
+        if field.name in fields:
+            findings += _type_findings(line, field.name, field.type, fields[field.name])
+        elif field.required:
+            findings.append(line.finding(field.name, "is missing", "write the field"))
+    return findings or from_dict(kind, fields)
+
+
+def _type_findings(line: Line, name: str, kind: Any, value: Any) -> list[ManifestError]:
+    if name == "duration" and value is None:
+        return [line.finding(name, "is null", "measure it: frames / rate")]
+    try:
+        msgspec.convert({name: value}, dict[str, kind])
+    except msgspec.ValidationError as error:
+        plain = str(error).partition(" - at ")[0]
+        return [validation_error(line.path, line.number, msgspec.ValidationError(f"{plain} - at `$.{name}`"))]
+    return []
+
+
+def row_findings(line: Line, row: Utterance) -> Iterator[ManifestError]:
+    """What the row's own fields say against it, without looking at the audio."""
+    yield from _text_findings(line, row)
+    if not 0 < row.duration < float("inf"):
+        yield line.finding("duration", f"is {row.duration}", "measure it: frames / rate")
+    try:
+        snr_of(row.noise_level)
+    except ConfigError as error:
+        yield line.finding("noise_level", error.what, error.mend)
+    if isinstance(row, ClinicalUtterance):
+        yield from _term_findings(line, row)
+
+
+def _text_findings(line: Line, row: Utterance) -> Iterator[ManifestError]:
+    for name in msgspec.structs.fields(type(row)):
+        value = getattr(row, name.name)
+        if not isinstance(value, str):
+            continue
+        if not value.strip() and not (name.name in _EMPTY_ALLOWED and not name.required):
+            yield line.finding(name.name, "is empty", "write it or delete the line")
+        elif any(ord(character) < 32 for character in value):
+            yield line.finding(name.name, "holds a control character", "remove it")
+    if row.text.strip() and not normalise(row.text):
+        yield line.finding("text", f"{row.text[:40]!r} has no word in it", "write what is said")
+
+
+def _term_findings(line: Line, row: ClinicalUtterance) -> Iterator[ManifestError]:
+    """The term's words must stand in the text, in order and adjacent, once both are normalised."""
+    term, text = normalise(row.term), normalise(row.text)
+    if row.term.strip() and not term:
+        yield line.finding("term", f"{row.term[:40]!r} has no word in it", "write the term")
+    elif text and f" {term} " not in f" {text} ":
+        yield line.finding("term", f"{row.term[:60]!r} does not occur in the text", "correct the term or the text")
+
+
+def located(line: Line, audio_filepath: str, folder: Path, data_root: Path) -> Path | ManifestError:
+    """Where the audio lies; never outside the data root, whether by ``..``, an absolute path or a link."""
+    if ".." in PurePosixPath(audio_filepath.replace("\\", "/")).parts:
+        return line.finding("audio_filepath", f"{audio_filepath[:120]!r} holds '..'", "write the path without it")
+    try:
+        path = (folder / audio_filepath).resolve()
+        inside = path.is_relative_to(data_root.resolve())
+    except (OSError, ValueError, RuntimeError) as error:
+        return line.finding("audio_filepath", f"cannot be followed ({error})"[:200], "check the path")
+    if not inside:
+        why = f"{audio_filepath[:120]!r} lies outside the data root {data_root}"
+        return line.finding("audio_filepath", why, "name a data root that holds it (--data-root), or move the audio")
+    return path
+
+
+def audio_findings(line: Line, row: Utterance, path: Path) -> tuple[wav.Recording | None, list[ManifestError]]:
+    """Decode the file; what it is, and what speaks against it."""
+    try:
+        recording = wav.read(path)
+    except AudioError as error:
+        return None, [line.finding("audio_filepath", f"{row.audio_filepath[:120]!r} {error.what}", error.mend)]
+    findings = [line.finding("audio_filepath", fault, "record or synthesise it again") for fault in recording.faults()]
+    if 0 < row.duration < float("inf") and abs(recording.duration - row.duration) > DURATION_TOLERANCE + 1e-9:
+        why = f"says {row.duration} s, the file lasts {recording.duration:.4f} s"
+        findings.append(line.finding("duration", why, f"write {round(recording.duration, 6)}"))
+    return recording, findings

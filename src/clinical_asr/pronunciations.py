@@ -1,0 +1,104 @@
+"""Stage pronunciations: who says how a term sounds. A chain of resolvers; the first that knows the term wins.
+
+Order: what a person has verified, then dictionaries, then the speech engine's own rules (``g2p``), which always answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+from clinical_asr.errors import ManifestError
+from clinical_asr.jsonl import read_csv
+from clinical_asr.records import IpaSource, Pronunciation, Row, Term
+
+Resolver = Callable[[Term], Pronunciation | None]
+
+COLUMNS = ("term", "ipa", "verified_by", "verified_at", "notes")
+_NOT_IPA = re.compile(r"[0-9A-Z<>&\[\]{}()@#\"]")
+
+
+class Override(Row, frozen=True, kw_only=True):
+    """A pronunciation that a person has listened to and vouches for."""
+
+    term: str
+    ipa: str
+    verified_by: str
+    verified_at: str
+    notes: str = ""
+
+
+def read_overrides(path: Path) -> list[Override]:
+    """All lines of ``pronunciation_overrides.csv``; none if there is no such file. The file only ever grows.
+
+    Raises ManifestError for an empty field or an ``ipa`` that holds characters IPA has not.
+    """
+    if not path.exists():
+        return []
+    overrides = read_csv(path, Override, required=COLUMNS)
+    for number, override in enumerate(overrides, 2):
+        for field in COLUMNS[:4]:
+            if not getattr(override, field):
+                raise ManifestError(path, number, field, "is empty", "a person has to vouch for every line")
+        wrong = _NOT_IPA.search(override.ipa)
+        if wrong:
+            why = f"{wrong.group()!r} is not an IPA letter"
+            raise ManifestError(path, number, "ipa", why, "write IPA, like sɛˈfæzəlɪn")
+    return overrides
+
+
+def from_overrides(overrides: Sequence[Override]) -> Resolver:
+    """A resolver over verified lines, whatever the case of the term; a later line corrects an earlier one."""
+    known = {override.term.casefold(): override.ipa.strip("/ ") for override in overrides}
+
+    def resolve_override(term: Term) -> Pronunciation | None:
+        ipa = known.get(term.term.casefold())
+        return ipa and Pronunciation(term=term.term, ipa_source=IpaSource.OVERRIDE, ipa=ipa) or None
+
+    return resolve_override
+
+
+def g2p(term: Term) -> Pronunciation:
+    """The end of the chain: no IPA, the speech engine's own rules decide.
+
+    >>> g2p(Term(term="cefazolin", entity_category="drug")).ipa_source.value
+    'g2p'
+    """
+    return Pronunciation(term=term.term, ipa_source=IpaSource.G2P)
+
+
+def resolve(
+    terms: Sequence[Term], overrides: Sequence[Override] = (), dictionaries: Sequence[Resolver] = ()
+) -> list[Pronunciation]:
+    """One pronunciation per term, in order: overrides, then each dictionary, then the engine's own rules."""
+    chain: list[Resolver] = [from_overrides(overrides), *dictionaries]
+    return [_first(term, chain) for term in terms]
+
+
+def _first(term: Term, chain: Sequence[Resolver]) -> Pronunciation:
+    for resolver in chain:
+        said = resolver(term)
+        if said is not None:
+            return said
+    return g2p(term)
+
+
+def ssml(text: str, ipa: Mapping[str, str]) -> str:
+    """Text with every word of ``ipa`` wrapped in SSML: whole words, the longest first, whatever their case.
+
+    >>> ssml("give Heparin & wait", {"heparin": "ˈhɛpərɪn"})
+    'give <phoneme alphabet="ipa" ph="ˈhɛpərɪn">Heparin</phoneme> &amp; wait'
+    """
+    if not ipa:
+        return escape(text)
+    sounds = {term.casefold(): sound for term, sound in ipa.items()}
+    longest_first = sorted(sounds, key=len, reverse=True)
+    pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
+    parts = pattern.split(text)  # text, word, text, word, ..., text
+    marked = (
+        f'<phoneme alphabet="ipa" ph={quoteattr(sounds[part.casefold()])}>{escape(part)}</phoneme>' if odd else escape(part)
+        for odd, part in ((index % 2, part) for index, part in enumerate(parts))
+    )
+    return "".join(marked)

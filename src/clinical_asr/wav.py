@@ -1,0 +1,135 @@
+"""One recording on disk: written as the bases want it, and looked at without believing its header.
+
+A WAV that was cut off in transfer still opens in most libraries, shorter and without a word. So the length that the
+header declares is compared with the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clinical_asr.errors import AudioError
+from clinical_asr.noise import active_mask, decibels
+from clinical_asr.records import SAMPLE_RATE, Decibels, Seconds
+
+SILENT_BELOW: Decibels = -50.0  # dBFS of active speech; speech is usually recorded at -35 to -15
+CLIPPED_RUN = 3  # neighbouring samples at full scale: one alone may be an honest peak
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A decoded file: its samples as int16 and the SHA-256 of its bytes."""
+
+    samples: NDArray[np.int16]
+    digest: str
+
+    @property
+    def duration(self) -> Seconds:
+        """Frames over rate."""
+        return self.samples.size / SAMPLE_RATE
+
+    @property
+    def level(self) -> Decibels:
+        """Level of the active part in dB relative to full scale."""
+        scaled = self.samples.astype(np.float32) / np.float32(32768)
+        return decibels(scaled[active_mask(scaled)])
+
+    def faults(self) -> list[str]:
+        """What a listener would complain about: silence, clipping."""
+        found = []
+        if self.level < SILENT_BELOW:
+            found.append(f"is silent ({self.level:.0f} dBFS, speech is above {SILENT_BELOW:.0f})")
+        if is_clipped(self.samples):
+            found.append(f"is clipped ({CLIPPED_RUN} or more neighbouring samples at full scale)")
+        return found
+
+
+def is_clipped(samples: NDArray[np.int16]) -> bool:
+    """True where at least three neighbouring samples stand at the same end of the scale.
+
+    >>> is_clipped(np.array([0, 32767, 32767, 32767, 5], dtype=np.int16))
+    True
+    >>> is_clipped(np.array([0, 32767, -32768, 32767, 5], dtype=np.int16))
+    False
+    """
+    for end in (samples == 32767, samples <= -32767):
+        if end.any() and np.convolve(end.astype(np.int8), np.ones(CLIPPED_RUN, np.int8)).max() == CLIPPED_RUN:
+            return True
+    return False
+
+
+def write(path: Path, samples: NDArray[np.int16]) -> None:
+    """Write mono PCM16 at 16 kHz."""
+    import soundfile
+
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+
+
+def read(path: Path) -> Recording:
+    """Decode a whole file. Raises AudioError unless it is a complete mono PCM16 recording at 16 kHz."""
+    import soundfile
+
+    content = _bytes(path)
+    declared = _declared_bytes(content)
+    if declared is not None and declared[0] != declared[1]:
+        raise AudioError(
+            f"is cut off: its header declares {declared[0]} bytes of audio, {declared[1]} are there",
+            str(path),
+            "copy or record it again",
+        )
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            _require_form(file.channels, file.samplerate, file.subtype, path)
+            samples, frames = file.read(dtype="int16"), file.frames
+    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+        raise AudioError(f"cannot be decoded ({_plain(error)})", str(path), "write it as 16-bit WAV") from None
+    if samples.size != frames:
+        raise AudioError(f"declares {frames} frames, {samples.size} can be decoded", str(path), "record it again")
+    return Recording(samples, hashlib.sha256(content).hexdigest())
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise AudioError("is not a file" if path.exists() else "does not exist", str(path), "check the path")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AudioError(f"cannot be read ({reason})", repr(str(path)), "check the path") from None
+
+
+def _require_form(channels: int, rate: int, subtype: str, path: Path) -> None:
+    wrong = []
+    if channels != 1:
+        wrong.append(f"has {channels} channels")
+    if rate != SAMPLE_RATE:
+        wrong.append(f"has {rate} Hz")
+    if subtype != "PCM_16":
+        wrong.append(f"is {subtype}")
+    if wrong:
+        mend = f"convert it: sox {path.name} -r 16000 -c 1 -b 16 out.wav"
+        raise AudioError(f"{', '.join(wrong)}; mono PCM_16 at 16000 Hz is needed", str(path), mend)
+
+
+def _declared_bytes(content: bytes) -> tuple[int, int] | None:
+    """(declared, present) bytes of a WAV's data chunk; ``None`` for another container or a WAV without data."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return None
+    at = 12
+    while at + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, at)
+        if name == b"data":
+            return size, min(size, len(content) - at - 8)
+        at += 8 + size + size % 2
+    return None
+
+
+def _plain(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
