@@ -28,7 +28,7 @@ AUDIO_DIGEST = "audio_digest"
 """Extra field of a manifest row that, where present, says that two files hold the same recording."""
 
 
-class TooFewRows(FlywheelError):
+class TooFewRowsError(FlywheelError):
     """A priority category is too small to be split; ``decision`` sends the cycle back to build (exit code 3)."""
 
     exit_code = 3
@@ -38,7 +38,11 @@ class TooFewRows(FlywheelError):
         what = f"a priority category needs {needed} rows to be split: {named}"
         super().__init__(what, where="split", mend="add terms, voices or contexts of it, then build again")
         self.decision = Decision(
-            verdict="go back", reason=what, evidence={"rows": dict(counts), "needed": needed}, next_stage="build", exit_code=3
+            verdict="go back",
+            reason=what,
+            evidence={"rows": dict(counts), "needed": needed},
+            next_stage="build",
+            exit_code=3,
         )
 
 
@@ -83,7 +87,7 @@ class _Draw:
 def split(rows: Sequence[ClinicalUtterance], config: SplitConfig | None = None) -> Split:
     """Divide ``rows`` into training and validation, stratified by entity category.
 
-    A category of one row goes to training with a warning. Raises TooFewRows (exit code 3) if a priority category is
+    A category of one row goes to training with a warning. Raises TooFewRowsError (exit code 3) if a priority category is
     too small, ConfigError if a hold-out would leave nothing to train on, FlywheelError on missing or doubled ids.
     """
     config = config or SplitConfig()
@@ -110,7 +114,7 @@ def _checked(rows: Sequence[ClinicalUtterance], config: SplitConfig) -> list[Cli
     sizes = Counter(row.entity_category for row in ordered)
     small = {c.value: sizes[c] for c in config.priority_categories if sizes[c] < config.min_rows_per_category}
     if small:
-        raise TooFewRows(small, config.min_rows_per_category)
+        raise TooFewRowsError(small, config.min_rows_per_category)
     return ordered
 
 
@@ -154,7 +158,9 @@ def _rng(config: SplitConfig, purpose: str) -> random.Random:
 def _hold_out_voices(draw: _Draw, config: SplitConfig) -> None:
     voices = sorted({row.voice_id for row in draw.rows})
     if config.hold_out_voices and config.hold_out_voices >= len(voices):
-        raise ConfigError(f"the manifest has only {len(voices)} voices", where="--hold-out-voices", mend="keep one to train on")
+        raise ConfigError(
+            f"the manifest has only {len(voices)} voices", where="--hold-out-voices", mend="keep one to train on"
+        )
     chosen = set(_rng(config, "voices").sample(voices, config.hold_out_voices))
     draw.hold(row.id for row in draw.rows if row.voice_id in chosen)
 
@@ -206,7 +212,9 @@ def _chosen_sentences(
         if draw.sentence[row.id] not in of_term[normalise(row.term)]:
             of_term[normalise(row.term)].append(draw.sentence[row.id])
     rng = _rng(config, f"sentences/{category}")
-    pools = [rng.sample(sorted(of_term[term]), len(of_term[term]))[1:] for term in rng.sample(sorted(of_term), len(of_term))]
+    pools = [
+        rng.sample(sorted(of_term[term]), len(of_term[term]))[1:] for term in rng.sample(sorted(of_term), len(of_term))
+    ]
     in_turn = [pool[i] for i in range(len(rows)) for pool in pools if i < len(pool)]
     wanted = max(1, int(config.hold_out_sentences * len({draw.sentence[row.id] for row in rows})))
     return set(list(dict.fromkeys(in_turn))[:wanted])
@@ -320,5 +328,7 @@ def _empty_category_warnings(rows: Sequence[ClinicalUtterance], train: Sequence[
     kept = Counter(row.entity_category for row in train)
     shares = {category: 1 - kept[category] / n for category, n in sorted(total.items())}
     return [
-        f"{category}: {share:.0%} of {total[category]} rows are held out" for category, share in shares.items() if share > 0.5
+        f"{category}: {share:.0%} of {total[category]} rows are held out"
+        for category, share in shares.items()
+        if share > 0.5
     ]

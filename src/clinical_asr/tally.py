@@ -1,4 +1,4 @@
-"""What one row or many rows counted: words, characters, keywords. Counts until the last line; tallies add with ``+``."""
+"""What rows counted, and the boards made of it. Counts until the last line; tallies add with ``+``."""
 
 from __future__ import annotations
 

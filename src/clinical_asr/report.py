@@ -1,0 +1,296 @@
+"""Markdown renderings of a leaderboard, a ranking and a comparison: the decision and the headline first, then the rest.
+
+Nothing is computed here but the text of a number: every figure stands in the value (and so in the JSON) already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clinical_asr.changes import Change, Guard, Side
+from clinical_asr.comparison import Comparison
+from clinical_asr.leaderboard import Ranking
+from clinical_asr.records import Decision
+from clinical_asr.tally import Confusion, Leaderboard, Line, Signature
+
+BAR_WIDTH = 10
+_TERMS_SHOWN = 50
+_CONFUSIONS_SHOWN = 20
+
+
+def percent(rate: float | None) -> str:
+    """A rate as a person reads it; an en dash where there is none.
+
+    >>> percent(0.1234), percent(None)
+    ('12.3 %', '–')
+    """
+    return "–" if rate is None else f"{100 * rate:.1f} %"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """A 95 % interval.
+
+    >>> interval(0.1, 0.25), interval(None, None)
+    ('10.0 – 25.0', '')
+    """
+    return "" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}"
+
+
+def bar(rate: float | None, width: int = BAR_WIDTH) -> str:
+    """A rate as a bar of ``width`` characters; any error at all shows.
+
+    >>> bar(0.5, 4), bar(0.01, 4), bar(0.0, 4)
+    ('██··', '█···', '····')
+    """
+    if rate is None:
+        return ""
+    full = max(int(rate > 0), round(min(rate, 1.0) * width))
+    return "█" * full + "·" * (width - full)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An aligned Markdown table: the first column left, the others right.
+
+    >>> print(table(["term", "n"], [["cefazolin", "12"]]))
+    | term      |  n |
+    |:----------|---:|
+    | cefazolin | 12 |
+    """
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(3, *(len(row[i]) for row in cells)) if i == 0 else max(2, *(len(row[i]) for row in cells))
+              for i in range(len(header))]  # fmt: skip
+    lines = ["| " + " | ".join(_aligned(row, widths)) + " |" for row in cells]
+    rule = "|" + "|".join(":" + "-" * (w + 1) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [
+        cell.ljust(width) if i == 0 else cell.rjust(width)
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+
+
+# --- leaderboard ------------------------------------------------------------------------------------------------------
+
+
+def leaderboard_markdown(board: Leaderboard, decision: Decision | None = None) -> str:
+    """The five published sections in their order, then our own, and the signature at the foot."""
+    parts = [
+        f"# Leaderboard: {board.signature.model or 'unnamed model'}",
+        *([_decision(decision)] if decision else []),
+        f"## 1. Headline\n\n{_headline(board.headline)}",
+        _section("2. KER by entity category", "category", board.by_entity_category),
+        _section("3. KER by source of the pronunciation", "ipa_source", board.by_ipa_source),
+        _section("4. KER by noise level", "noise_level", board.by_noise_level),
+        _terms(board.by_term),
+        _section("6. By what training has seen", "stratum", board.by_stratum),
+        _section("7. By voice", "voice", board.by_voice),
+        _section("8. By context", "context", board.by_context),
+        _false_insertions(board.false_insertions),
+        _confusions(board.confusions),
+        _numbers(board.numbers),
+        _foot([board.signature]),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _decision(decision: Decision) -> str:
+    return f"**{decision.verdict}** — {decision.reason}\n\nNext stage: `{decision.next_stage}`"
+
+
+def _headline(line: Line) -> str:
+    size = f"{line.rows} rows, {line.words} words, {line.occurrences} occurrences of {line.terms} terms"
+    rows = [
+        ["KER", percent(line.ker), interval(line.ker_low, line.ker_high), f"{line.misses} / {line.occurrences} terms"],
+        ["WER", percent(line.wer), interval(line.wer_low, line.wer_high), f"{line.words} words"],
+        ["CER", percent(line.cer), interval(line.cer_low, line.cer_high), f"{line.characters} characters"],
+        ["SER", percent(line.ser), interval(line.ser_low, line.ser_high), f"{line.rows} rows"],
+        ["WER, mean of rows", percent(line.wer_row_mean), "", f"{line.rows} rows"],
+        ["false insertions", str(line.false_insertions), "", f"{line.rows} rows"],
+    ]
+    return f"{size}\n\n" + table(["rate", "value", "95 % interval", "of"], rows)
+
+
+def _section(title: str, name: str, lines: Sequence[Line]) -> str:
+    if not lines:
+        return f"## {title}\n\nNo row says."
+    header = [name, "rows", "terms", "KER", "95 % interval", "missed", "WER", "95 % interval", "KER as a bar"]
+    rows = [
+        [
+            line.key, str(line.rows), str(line.terms), percent(line.ker), interval(line.ker_low, line.ker_high),
+            f"{line.misses}/{line.occurrences}", percent(line.wer), interval(line.wer_low, line.wer_high), bar(line.ker),
+        ]
+        for line in lines
+    ]  # fmt: skip
+    return f"## {title}\n\n{table(header, rows)}"
+
+
+def _terms(lines: Sequence[Line]) -> str:
+    if not lines:
+        return "## 5. KER per term, worst first\n\nNo row has a term."
+    header = ["term", "category", "rows", "KER", "95 % interval", "missed", "WER", "KER as a bar"]
+    rows = [
+        [
+            line.key, line.entity_category, str(line.rows), percent(line.ker), interval(line.ker_low, line.ker_high),
+            f"{line.misses}/{line.occurrences}", percent(line.wer), bar(line.ker),
+        ]
+        for line in lines[:_TERMS_SHOWN]
+    ]  # fmt: skip
+    return f"## 5. KER per term, worst first\n\n{table(header, rows)}{_and_more(len(lines), _TERMS_SHOWN)}"
+
+
+def _and_more(n: int, shown: int) -> str:
+    return f"\n\nand {n - shown} more in the JSON file" if n > shown else ""
+
+
+def _false_insertions(lines: Sequence[Line]) -> str:
+    if not lines:
+        return "## 9. False insertions\n\nNo term was heard that nobody said."
+    rows = [[line.key, line.entity_category, str(line.false_insertions), str(line.rows)] for line in lines]
+    return "## 9. False insertions\n\n" + table(["term", "category", "heard unsaid", "rows"], rows)
+
+
+def _confusions(confusions: Sequence[Confusion]) -> str:
+    if not confusions:
+        return "## 10. What was heard instead\n\nNothing."
+    rows = [
+        [c.term, c.heard or "(nothing)", str(c.count), "a listed term" if c.listed else "", percent(c.similarity)]
+        for c in confusions[:_CONFUSIONS_SHOWN]
+    ]
+    shown = table(["term", "heard", "times", "gravest", "alike"], rows)
+    return f"## 10. What was heard instead\n\n{shown}{_and_more(len(confusions), _CONFUSIONS_SHOWN)}"
+
+
+def _numbers(numbers: dict[str, int]) -> str:
+    if not numbers:
+        return ""
+    rows = [[name.replace("_", " "), str(count)] for name, count in numbers.items()]
+    return "## 11. Numbers and doses\n\n" + table(["count", "n"], rows)
+
+
+def _foot(signatures: Sequence[Signature]) -> str:
+    lines = [
+        f"`normaliser {s.normaliser} | metrics {s.metric_version} | model {s.model or '?'} {s.model_digest or '?'} | "
+        f"manifest {s.manifest_digest} | {s.rows} rows`"
+        for s in signatures
+    ]
+    return "---\n\n" + "\n\n".join(lines)
+
+
+def ranking_markdown(ranking: Ranking) -> str:
+    """Several systems on identical rows, best first, each against the best."""
+    header = [
+        "system",
+        "place",
+        "KER",
+        "95 % interval",
+        "WER",
+        "CER",
+        "SER",
+        "against the best",
+        "95 % interval",
+        "p (Holm)",
+    ]
+    rows = [
+        [
+            s.name, str(s.place), percent(s.ker), interval(s.ker_low, s.ker_high), percent(s.wer), percent(s.cer),
+            percent(s.ser), signed(s.difference), interval(s.low, s.high), _p(s.p_holm),
+        ]
+        for s in ranking.standings
+    ]  # fmt: skip
+    n = ranking.standings[0].rows
+    note = f"{n} identical rows, ranked by {ranking.metric.upper()}; differences are means over terms, in points."
+    return f"# Leaderboard of {len(rows)} systems\n\n{note}\n\n{table(header, rows)}\n\n{_foot(list(ranking.signatures.values()))}\n"
+
+
+# --- comparison -------------------------------------------------------------------------------------------------------
+
+
+def signed(difference: float | None) -> str:
+    """A difference in percentage points, or a relative change in per cent, with its sign.
+
+    >>> signed(-0.75), signed(0.003), signed(None)
+    ('-75.0', '+0.3', '–')
+    """
+    return "–" if difference is None else f"{100 * difference:+.1f}"
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def comparison_markdown(comparison: Comparison, decision: Decision | None = None) -> str:
+    """The decision, what it rests on, what training cost in general speech, then strata, categories and terms."""
+    verdict = decision or Decision(
+        verdict=comparison.verdict, reason=comparison.reason, evidence={}, next_stage=comparison.next_stage
+    )
+    parts = [
+        "# Before and after fine-tuning",
+        _decision(verdict),
+        _sides(comparison),
+        _test(comparison),
+        _guard(comparison.guard),
+        _changes("By what training has seen (priority categories)", "stratum", comparison.by_stratum),
+        _changes("By category, held-out rows", "category", comparison.by_category),
+        _changes("By term, held-out rows, worst after first", "term", comparison.by_term),
+        _foot(comparison.signatures),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sides(comparison: Comparison) -> str:
+    header = ["priority categories", "rows", "terms", "KER before", "after", "change %", "WER before", "after"]
+    rows = []
+    for name, side in (("held out (decides)", comparison.held_out), ("trained on", comparison.trained_on)):
+        rows += [_side_row(name, side), _side_row(f"{name}, all categories", side.all_categories)]
+    strata = ", ".join(f"{n} {name}" for name, n in comparison.held_out.strata.items())
+    title = f"## KER of {', '.join(comparison.priority_categories)}"
+    return f"{title}\n\n{table(header, rows)}\n\nHeld-out rows by stratum: {strata or 'none'}."
+
+
+def _side_row(name: str, side: Side | Change) -> list[str]:
+    return [
+        name, str(side.rows), str(side.terms), percent(side.ker_before), percent(side.ker_after),
+        signed(side.ker_relative_change), percent(side.wer_before), percent(side.wer_after),
+    ]  # fmt: skip
+
+
+def _test(comparison: Comparison) -> str:
+    found = comparison.statistics
+    if found is None:
+        return ""
+    lines = [
+        f"Mean difference over {found.n_terms} terms ({found.n_rows} rows): {signed(found.mean_difference)} points",
+        f"95 % interval {interval(found.low, found.high) or '–'}",
+        f"sign-flip test over terms p = {_p(found.p_value)}",
+        f"smallest difference such a benchmark would show: {percent(found.minimum_detectable_difference)}",
+    ]
+    return "; ".join(lines) + "."
+
+
+def _guard(guard: Guard) -> str:
+    if not guard.rows:
+        return "## General English (guard set)\n\nNo guard rows: what fine-tuning cost is not known."
+    verdict = "worse than allowed" if guard.worse else "not worse" if guard.proven else "too few rows to tell"
+    header = ["guard set", "rows", "WER before", "after", "rise", "95 % interval", "allowed rise", "upper end"]
+    row = [verdict, str(guard.rows), percent(guard.wer_before), percent(guard.wer_after), signed(guard.difference),
+           interval(guard.low, guard.high), signed(guard.margin), signed(guard.upper)]  # fmt: skip
+    return f"## General English (guard set)\n\n{table(header, [row])}"
+
+
+def _changes(title: str, name: str, changes: Sequence[Change]) -> str:
+    if not changes:
+        return ""
+    tested = any(change.p_value is not None for change in changes)
+    header = [name, "rows", "KER before", "after", "change %", "WER before", "after"]
+    rows = [
+        [
+            change.key, str(change.rows), percent(change.ker_before), percent(change.ker_after),
+            signed(change.ker_relative_change), percent(change.wer_before), percent(change.wer_after),
+            *([_p(change.p_value), _p(change.p_holm)] if tested else []),
+        ]
+        for change in changes[:_TERMS_SHOWN]
+    ]  # fmt: skip
+    shown = table([*header, "p", "p (Holm)"] if tested else header, rows)
+    return f"## {title}\n\n{shown}{_and_more(len(changes), _TERMS_SHOWN)}"

@@ -1,0 +1,128 @@
+"""Hypotheses in, counts per row out; and any other transcripts that can be paired without guessing.
+
+``score`` is ours: one :class:`Score` per row, keyed by id. ``read_transcripts`` and ``read_pairs`` bring in what other
+tools wrote. ``summary`` scores whole transcripts against a list of terms: every occurrence of every listed term.
+Nothing is paired by position, with one exception that says so: two plain text files, line by line, of equal length.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from clinical_asr.cycle import manifest_digest
+from clinical_asr.errors import ScoringError
+from clinical_asr.keywords import KeywordCount, keyword_hits
+from clinical_asr.metrics import METRIC_VERSION, character_errors_batch, word_errors_batch
+from clinical_asr.records import Hypothesis, Stratum
+from clinical_asr.tally import Score, Signature, Tally
+from clinical_asr.text import DEFAULT_NORMALISER, normalise
+
+_CHUNK = 4096  # rows scored at a time: large enough to be fast, small enough for flat memory
+
+
+def score(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> list[Score]:
+    """Counts of every row. Raises ScoringError naming the row: see :func:`iter_scores`."""
+    return list(iter_scores(hypotheses, normaliser))
+
+
+def iter_scores(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> Iterator[Score]:
+    """Counts row by row, a chunk in memory at a time.
+
+    Raises ScoringError naming the row if its id is missing or stands twice, if its reference is empty, or if its term
+    is not in its reference: such a row would count as a hit or a miss of nothing.
+    """
+    source, seen = iter(hypotheses), set[str]()
+    while rows := list(islice(source, _CHUNK)):
+        for row in rows:
+            if not row.id or row.id in seen:
+                why = "stands twice" if row.id else "has no id"
+                raise ScoringError(why, where=_place(row), mend="run: clinical-asr manifest check")
+            seen.add(row.id)
+        yield from _score_chunk(rows, normaliser)
+
+
+def _score_chunk(rows: Sequence[Hypothesis], normaliser: str) -> Iterator[Score]:
+    references = [_reference(row, normaliser) for row in rows]
+    hypotheses = [normalise(row.pred_text, normaliser) for row in rows]
+    words = word_errors_batch(references, hypotheses)
+    characters = character_errors_batch(references, hypotheses)
+    for place, row in enumerate(rows):
+        tally = Tally(
+            rows=1,
+            wrong_rows=int(references[place] != hypotheses[place]),
+            words=words[place],
+            characters=characters[place],
+            keywords=_keywords(row, references[place], hypotheses[place], normaliser),
+            row_rates=words[place].rate or 0.0,
+        )
+        yield _score_row(row, tally)
+
+
+def _place(row: Hypothesis) -> str:
+    return f"row {row.id or '?'}" + (f" ({row.audio_filepath})" if row.audio_filepath else "")
+
+
+def _reference(row: Hypothesis, normaliser: str) -> str:
+    reference = normalise(row.text, normaliser)
+    if not reference:
+        raise ScoringError("reference is empty", where=_place(row), mend="write what was said, or leave the row out")
+    return reference
+
+
+def _keywords(row: Hypothesis, reference: str, hypothesis: str, normaliser: str) -> KeywordCount:
+    if not row.term and row.entity_category is None:
+        return KeywordCount.zero()
+    term = normalise(row.term, normaliser)
+    if not term or f" {term} " not in f" {reference} ":
+        why = f"term {row.term!r} is not in its reference {row.text!r}" if term else f"term {row.term!r} is empty"
+        raise ScoringError(why, where=_place(row), mend="correct the term or the reference")
+    return keyword_hits(row.text, row.pred_text, row.term, normaliser)
+
+
+def _score_row(row: Hypothesis, tally: Tally) -> Score:
+    extra = dict(row.extra)
+    return Score(
+        id=row.id,
+        tally=tally,
+        reference=row.text,
+        hypothesis=row.pred_text,
+        term=row.term,
+        entity_category=row.entity_category,
+        ipa_source=row.ipa_source,
+        noise_level=row.noise_level,
+        voice_id=row.voice_id,
+        context_type=row.context_type,
+        audio_filepath=row.audio_filepath,
+        stratum=_stratum(extra.pop("stratum", None), row),
+        extra=extra,
+    )
+
+
+def _stratum(name: Any, row: Hypothesis) -> Stratum | None:
+    if name is None:
+        return None
+    try:
+        return Stratum(name)
+    except ValueError:
+        known = ", ".join(stratum.value for stratum in Stratum)
+        raise ScoringError(f"stratum {name!r} is unknown", where=_place(row), mend=f"use one of: {known}") from None
+
+
+def signature(hypotheses: Sequence[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> Signature:
+    """What the scores rest on. Raises ScoringError if several models transcribed the rows, or if there are none."""
+    if not hypotheses:
+        raise ScoringError("there are no hypotheses", where="scores", mend="transcribe a manifest first")
+    normalise("", normaliser)  # an unknown name is refused here, not in the middle of the rows
+    models = Counter((row.model, row.model_digest) for row in hypotheses)
+    if len(models) > 1:
+        named = " and ".join(
+            f"{model or '?'} ({digest or 'no digest'}): {n} rows" for (model, digest), n in models.items()
+        )
+        raise ScoringError(f"hypotheses of several models in one file: {named}", where="scores",
+                           mend="score each model by itself")  # fmt: skip
+    (model, digest) = next(iter(models))
+    ids = [row.id for row in hypotheses]
+    return Signature(normaliser, METRIC_VERSION, model, digest, manifest_digest(ids), len(ids))
