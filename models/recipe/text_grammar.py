@@ -1,8 +1,8 @@
 """Sentences from hand-written frames: everyday talk, ward talk, and frames that spread the common words.
 
-A frame is a line of words, ``{slots}`` and ``[one|of|these]`` choices; `frames/slots.txt` fills the slots, numbers,
-times and doses are spelled here. Coverage slots (``{noun}``, ``{verbed}``, ...) are dealt from shuffled decks, so
-every common word is heard about equally often.
+A frame is a line of words, ``{slots}`` and ``[one|of|these]`` choices; `frames/slots.txt` fills the
+slots, numbers, times and doses are spelled here. Coverage slots (``{noun}``, ``{verbed}``, ...) are
+dealt from shuffled decks, so every common word is heard about equally often.
 """
 
 from __future__ import annotations
@@ -22,28 +22,48 @@ _SLOT = re.compile(r"\{(\w+)\}")
 def _clock(rng: random.Random) -> str:
     hour = spell_number(rng.randint(1, 12))
     minute = rng.choice(("fifteen", "thirty", "forty five", "ten", "twenty", "oh five", "fifty"))
-    forms = (f"{hour} o'clock", f"half past {hour}", f"a quarter to {hour}", f"{hour} {minute}", f"{hour} {minute}",
-             f"ten past {hour}", f"{hour} in the morning", f"{hour} in the evening", "noon", "midnight",
-             f"{spell_number(rng.randint(13, 23))} hundred")
+    forms = (
+        f"{hour} o'clock",
+        f"half past {hour}",
+        f"a quarter to {hour}",
+        f"{hour} {minute}",
+        f"{hour} {minute}",
+        f"ten past {hour}",
+        f"{hour} in the morning",
+        f"{hour} in the evening",
+        "noon",
+        "midnight",
+        f"{spell_number(rng.randint(13, 23))} hundred",
+    )
     return rng.choice(forms)
 
 
 def _decimal(rng: random.Random) -> str:
-    return f"{spell_number(rng.choice((0, 1, 2, 3, 4, 5, 6, 7, 10, 12)))} point {spell_number(rng.randint(1, 9))}"
+    return f"{spell_number(rng.choice((0, 1, 2, 3, 4, 5, 6, 7, 10, 12)))} point {spell_number(rng.randint(1, 9))}"  # noqa: E501
 
 
 NUMBERS: dict[str, Callable[[random.Random], str]] = {
     "digit": lambda rng: rng.choice(("zero", "oh", *(spell_number(d) for d in range(1, 10)))),
     "small": lambda rng: spell_number(rng.randint(2, 12)),
     "tens": lambda rng: spell_number(rng.randint(10, 99)),
-    "hundreds": lambda rng: spell_number(rng.randint(100, 990) if rng.random() < 0.5 else rng.randrange(100, 1000, 50)),
+    "hundreds": lambda rng: spell_number(
+        rng.randint(100, 990) if rng.random() < 0.5 else rng.randrange(100, 1000, 50)
+    ),
     "thousands": lambda rng: spell_number(rng.randrange(1000, 30000, rng.choice((50, 500, 1000)))),
-    "number": lambda rng: spell_number(rng.choice((rng.randint(1, 20), rng.randint(20, 200), rng.randint(100, 999)))),
-    "room": lambda rng: rng.choice((spell_number(rng.randint(1, 40)), spell_year(rng.randint(1001, 1299)).replace("ten ", "four "))),
+    "number": lambda rng: spell_number(
+        rng.choice((rng.randint(1, 20), rng.randint(20, 200), rng.randint(100, 999)))
+    ),
+    "room": lambda rng: rng.choice(
+        (spell_number(rng.randint(1, 40)), spell_year(rng.randint(1001, 1299)).replace("ten ", "four "))
+    ),
     "age": lambda rng: spell_number(rng.randint(18, 96)),
-    "temp": lambda rng: rng.choice((f"thirty {rng.choice(('six', 'seven', 'eight', 'nine'))} point {spell_number(rng.randint(1, 9))}",
-                                    f"ninety {rng.choice(('seven', 'eight', 'nine'))} point {spell_number(rng.randint(1, 9))}",
-                                    f"one hundred and {rng.choice(('one', 'two', 'three'))}")),
+    "temp": lambda rng: rng.choice(
+        (
+            f"thirty {rng.choice(('six', 'seven', 'eight', 'nine'))} point {spell_number(rng.randint(1, 9))}",
+            f"ninety {rng.choice(('seven', 'eight', 'nine'))} point {spell_number(rng.randint(1, 9))}",
+            f"one hundred and {rng.choice(('one', 'two', 'three'))}",
+        )
+    ),
     "year": lambda rng: spell_year(rng.choice((rng.randint(1900, 1999), rng.randint(2000, 2026)))),
     "ordinal": lambda rng: spell_ordinal(rng.randint(1, 31)),
     "decimal": _decimal,
@@ -90,7 +110,9 @@ class Grammar:
 
 
 def _articles(sentence: str) -> str:
-    sentence = re.sub(r"\ba (?=[aeio]|u(?!ni|s[eu]|ti|ro|ra)|hour|honest)(?!one\b|once\b|eu)", "an ", sentence)
+    sentence = re.sub(
+        r"\ba (?=[aeio]|u(?!ni|s[eu]|ti|ro|ra)|hour|honest)(?!one\b|once\b|eu)", "an ", sentence
+    )
     return re.sub(r"\ba (a|the|an|my|some|half|two) ", r"\1 ", sentence)
 
 

