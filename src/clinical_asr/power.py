@@ -32,7 +32,8 @@ def grouped(outcomes: Sequence[float], clusters: Sequence[Hashable]) -> tuple[Fl
 def intracluster_correlation(outcomes: Sequence[float], clusters: Sequence[Hashable]) -> float | None:
     """ANOVA estimator of the ICC (Donner, 1986): how far rows of one term agree beyond chance, at most 1.
 
-    Chance can take it below 0. ``None`` where it cannot be estimated: fewer than two clusters, no cluster with two rows, or all outcomes equal.
+    Chance can take it below 0. ``None`` where it cannot be estimated: fewer than two clusters, no cluster with two
+    rows, or all outcomes equal.
 
     >>> intracluster_correlation([1, 1, 0, 0], list("aabb")), intracluster_correlation([1, 0, 1, 0], list("aabb"))
     (1.0, -1.0)

@@ -1,0 +1,278 @@
+"""Occurrences of terms in a reference and whether they were heard: the counts behind KER."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from clinical_asr.alignment import Step, align
+from clinical_asr.errors import ScoringError
+from clinical_asr.text import DEFAULT_NORMALISER, normaliser
+
+Normaliser = str | Callable[[str], str]
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordCount:
+    """Occurrences of terms said, those heard, and those heard that nobody said. Adds with ``+``.
+
+    >>> a = KeywordCount(occurrences=2, hits=1, false_insertions=1)
+    >>> a.misses, a.ker, a.recall, a.precision, (a + KeywordCount.zero()) == a, KeywordCount.zero().ker is None
+    (1, 0.5, 0.5, 0.5, True, True)
+    """
+
+    occurrences: int
+    hits: int
+    false_insertions: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hits <= self.occurrences or self.false_insertions < 0:
+            raise ValueError(f"counts that cannot be: {self!r}")
+
+    @property
+    def misses(self) -> int:
+        """Occurrences that were not heard."""
+        return self.occurrences - self.hits
+
+    @property
+    def ker(self) -> float | None:
+        """Misses over occurrences; ``None`` where no term was said."""
+        return self.misses / self.occurrences if self.occurrences else None
+
+    @property
+    def recall(self) -> float | None:
+        """Hits over occurrences: 1 - KER."""
+        return self.hits / self.occurrences if self.occurrences else None
+
+    @property
+    def precision(self) -> float | None:
+        """Hits over all that was heard as a listed term; ``None`` where none was heard."""
+        heard = self.hits + self.false_insertions
+        return self.hits / heard if heard else None
+
+    @classmethod
+    def zero(cls) -> KeywordCount:
+        """Start of a sum."""
+        return cls(0, 0, 0)
+
+    def __add__(self, other: KeywordCount) -> KeywordCount:
+        return KeywordCount(
+            self.occurrences + other.occurrences,
+            self.hits + other.hits,
+            self.false_insertions + other.false_insertions,
+        )
+
+
+def as_function(name: Normaliser) -> Callable[[str], str]:
+    """A normaliser by its name, or the function itself."""
+    return normaliser(name) if isinstance(name, str) else name
+
+
+@lru_cache(maxsize=16_384)
+def _term_text(term: str, name: Normaliser) -> str:
+    text = as_function(name)(term)
+    if not text:
+        raise ScoringError(f"term {term!r} is empty", mend="write the term, or leave the row out")
+    return text
+
+
+def count_occurrences(text: str, term: str) -> int:
+    """Non-overlapping occurrences of a term's words, adjacent and in order, in a text; both normalised.
+
+    >>> count_occurrences("heparin lock heparin", "heparin"), count_occurrences("ab ab ab", "ab ab")
+    (2, 1)
+    >>> count_occurrences("cefazolins", "cefazolin")
+    0
+    """
+    if f" {term} " not in f" {text} ":
+        return 0
+    if " " not in term:
+        return text.split().count(term)
+    words, wanted = text.split(), term.split()
+    found = place = 0
+    while place <= len(words) - len(wanted):
+        matches = words[place : place + len(wanted)] == wanted
+        found += matches
+        place += len(wanted) if matches else 1
+    return found
+
+
+def count_keyword(reference: str, hypothesis: str, term: str) -> KeywordCount:
+    """``keyword_hits`` for text and term that are normalised already."""
+    said = count_occurrences(reference, term) if term else 0
+    if not said:
+        why = f"term {term!r} is not in its reference {reference!r}" if term else "term is empty"
+        raise ScoringError(why, mend="correct the term or the reference")
+    heard = count_occurrences(hypothesis, term)
+    return KeywordCount(said, min(said, heard), max(0, heard - said))
+
+
+def keyword_hits(
+    reference: str, hypothesis: str, term: str, normaliser: Normaliser = DEFAULT_NORMALISER
+) -> KeywordCount:
+    """Strict count of one row's term: its words, in order and adjacent, in the normalised hypothesis.
+
+    >>> keyword_hits("Give cefazolin now.", "give cefa zolin now", "cefazolin")
+    KeywordCount(occurrences=1, hits=0, false_insertions=0)
+    >>> keyword_hits("Give post-cefazolin fluids", "whatever Cefazolin's", "cefazolin").ker
+    0.0
+
+    A term said twice counts twice, and one heard more often than said was inserted:
+
+    >>> keyword_hits("heparin, then heparin", "heparin then happy", "heparin").ker
+    0.5
+    >>> keyword_hits("heparin", "heparin heparin", "heparin")
+    KeywordCount(occurrences=1, hits=1, false_insertions=1)
+    >>> keyword_hits("Give it", "give it", "heparin")
+    Traceback (most recent call last):
+    clinical_asr.errors.ScoringError: term 'heparin' is not in its reference 'give it'; correct the term or the reference
+
+    Where in a row the term is heard does not matter; ``TermIndex.score`` minds the place, for long transcripts.
+    """
+    clean = as_function(normaliser)
+    return count_keyword(clean(reference), clean(hypothesis), _term_text(term, normaliser))
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """A listed term in a normalised text: the term as listed, and its words' half-open span."""
+
+    term: str
+    start: int
+    end: int
+
+
+class TermIndex:
+    """Every occurrence of many listed terms in one pass: whole words, longest match first, never overlapping.
+
+    ``terms`` holds (term, category, variants), or (term, category); variants are other spellings that count beside the
+    strict score where ``variants=True`` is asked for, never instead of it.
+
+    >>> index = TermIndex([("heparin", "drug"), ("heparin sodium", "drug"), ("HbA1c", "lab", ["hemoglobin A1c"])])
+    >>> index.find("Heparin-sodium, or heparin")
+    [Occurrence(term='heparin sodium', start=0, end=2), Occurrence(term='heparin', start=3, end=4)]
+
+    Hits are found where the alignment expects them. A term lost early and heard late, where nobody said it, is a miss
+    **and** a false insertion, which counting alone would call a hit:
+
+    >>> said = "give heparin to the first patient and no drug to the other patient today"
+    >>> heard = "give happy to the first patient and no drug to the other patient heparin today"
+    >>> index.score(said, heard)["heparin"]
+    KeywordCount(occurrences=1, hits=0, false_insertions=1)
+
+    Variants:
+
+    >>> strict = index.score("the HbA1c is high", "the hemoglobin A1c is high")["HbA1c"]
+    >>> aware = index.score("the HbA1c is high", "the hemoglobin A1c is high", variants=True)["HbA1c"]
+    >>> strict.ker, aware.ker
+    (1.0, 0.0)
+    """
+
+    def __init__(self, terms: Iterable[Sequence[Any]], normaliser: Normaliser = DEFAULT_NORMALISER) -> None:
+        self.normalise = as_function(normaliser)
+        self.categories: dict[str, str] = {}
+        self._forms: dict[str, list[Words]] = {}
+        self._strict: dict[Any, Any] = {}
+        for term, category, *variants in terms:
+            self._add(term, category, variants[0] if variants else ())
+        self._loose: dict[Any, Any] = {}
+        for place in range(max(map(len, self._forms.values()), default=0)):  # own spellings first: they win a tie
+            for term, forms in self._forms.items():
+                if place < len(forms):
+                    _insert(self._loose, forms[place], term)
+
+    def _add(self, term: str, category: str, variants: Iterable[str]) -> None:
+        words = tuple(self.normalise(term).split())
+        if not words:
+            raise ScoringError(f"listed term {term!r} is empty", mend="write the term or delete its line")
+        others = [tuple(self.normalise(variant).split()) for variant in variants]
+        if _insert(self._strict, words, term) != term or term in self._forms:
+            raise ScoringError(f"term {term!r} is listed twice", mend="keep one of the lines")
+        self.categories[term] = str(category)
+        self._forms[term] = [words, *(other for other in others if other)]
+
+    def find(self, text: str, variants: bool = False) -> list[Occurrence]:
+        """Occurrences in a text, which is normalised first (harmless where it is already)."""
+        return self.find_words(self.normalise(text).split(), variants)
+
+    def find_words(self, words: Sequence[str], variants: bool = False) -> list[Occurrence]:
+        """Occurrences in the words of a normalised text."""
+        root, found, place = (self._loose if variants else self._strict), [], 0
+        while place < len(words):
+            node, term, end = root.get(words[place]), None, place + 1
+            ahead = end
+            while node is not None:
+                if None in node:
+                    term, end = node[None], ahead
+                node = node.get(words[ahead]) if ahead < len(words) else None
+                ahead += 1
+            if term is not None:
+                found.append(Occurrence(term, place, end))
+            place = end
+        return found
+
+    def forms(self, term: str, variants: bool = False) -> list[Words]:
+        """Word tuples that count as the term: its own, then its variants' if asked for."""
+        return self._forms[term] if variants else self._forms[term][:1]
+
+    def score(self, reference: str, hypothesis: str, variants: bool = False) -> dict[str, KeywordCount]:
+        """Counts per listed term (all of them, also those never said) of one pair of transcripts of any length."""
+        left, right = self.normalise(reference), self.normalise(hypothesis)
+        return score_aligned(self, left.split(), right.split(), align(left, right), variants)
+
+
+def _insert(root: dict[Any, Any], words: Words, term: str) -> str:
+    """Adds a path to the trie; the end of a term is marked under ``None``. Returns the term that owns the path."""
+    for word in words:
+        root = root.setdefault(word, {})
+    return str(root.setdefault(None, term))
+
+
+def windows(occurrences: Sequence[Occurrence], steps: Sequence[Step]) -> Iterator[tuple[int, int]]:
+    """For each occurrence the hypothesis words [low, high) between the nearest hits before and after it."""
+    hits = [(i, j) for operation, i, j in steps if operation == "hit"]
+    said = [i for i, _ in hits]
+    end = 1 + max((j for _, _, j in steps), default=-1)
+    for occurrence in occurrences:
+        before, after = bisect_left(said, occurrence.start) - 1, bisect_left(said, occurrence.end)
+        yield (hits[before][1] + 1 if before >= 0 else 0), (hits[after][1] if after < len(hits) else end)
+
+
+def score_aligned(
+    index: TermIndex, left: Sequence[str], right: Sequence[str], steps: Sequence[Step], variants: bool = False
+) -> dict[str, KeywordCount]:
+    """``TermIndex.score`` for words whose alignment is known."""
+    counts = {term: [0, 0, 0] for term in index.categories}
+    places: dict[str, list[int]] = {}
+    for j, word in enumerate(right):
+        places.setdefault(word, []).append(j)
+    said, used = index.find_words(left, variants), set[tuple[str, int]]()
+    for occurrence, (low, high) in zip(said, windows(said, steps), strict=True):
+        start = _heard(index.forms(occurrence.term, variants), occurrence.term, right, places, low, high, used)
+        counts[occurrence.term][0] += 1
+        if start is not None:
+            counts[occurrence.term][1] += 1
+            used.add((occurrence.term, start))
+    spoken = {j for operation, _, j in steps if operation == "hit"}
+    for occurrence in index.find_words(right, variants):
+        was_said = all(j in spoken for j in range(occurrence.start, occurrence.end))
+        if (occurrence.term, occurrence.start) not in used and not was_said:
+            counts[occurrence.term][2] += 1
+    return {term: KeywordCount(*count) for term, count in counts.items()}
+
+
+def _heard(
+    forms: Sequence[Words], term: str, right: Sequence[str], places: dict[str, list[int]], low: int, high: int,
+    used: set[tuple[str, int]],
+) -> int | None:  # fmt: skip
+    """First place in the window where one of the forms stands and that no other occurrence has taken."""
+    for form in forms:
+        candidates = places.get(form[0], [])
+        for start in candidates[bisect_left(candidates, low) : bisect_left(candidates, high - len(form) + 1)]:
+            if tuple(right[start : start + len(form)]) == form and (term, start) not in used:
+                return start
+    return None
