@@ -76,7 +76,7 @@ class _opened:  # noqa: N801 - reads as a function
 
     def __enter__(self) -> tarfile.TarFile:
         try:
-            self.archive = tarfile.open(self.path, "r:*")  # noqa: SIM115 - closed in __exit__
+            self.archive = tarfile.open(self.path, "r:*")
         except FileNotFoundError:
             raise ModelError("no such file", where=str(self.path), mend="check the path of the base") from None
         except (OSError, EOFError, tarfile.TarError) as error:
@@ -210,7 +210,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def restore(path: Path, device: str = "cpu") -> Any:
-    """The model, in memory, on ``device``, in eval mode. Raises ModelError in one line, MissingDependency without NeMo."""
+    """The model, in memory, on ``device``, in eval mode. Raises ModelError, or MissingDependency without NeMo."""
     import_nemo()
     from nemo.collections.asr.models import ASRModel
 
@@ -218,7 +218,8 @@ def restore(path: Path, device: str = "cpu") -> Any:
     try:
         return ASRModel.restore_from(str(path), map_location=device).eval()
     except Exception as error:  # NeMo raises anything for a config it does not understand
-        raise ModelError(f"NeMo cannot restore it ({_one_line(error)})", str(path), "is it a NeMo 1.20+ model?") from None
+        why = f"NeMo cannot restore it ({_one_line(error)})"
+        raise ModelError(why, where=str(path), mend="is it a NeMo 1.20+ model?") from None
 
 
 def import_nemo() -> None:
@@ -227,7 +228,7 @@ def import_nemo() -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import nemo.collections.asr
+            import nemo.collections.asr  # noqa: F401 - the slow part; its banners end here
             from nemo.utils import logging as nemo_logging
     except ImportError:
         raise MissingDependency("NeMo", "nemo") from None

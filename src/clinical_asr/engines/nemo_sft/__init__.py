@@ -249,7 +249,7 @@ def _save(model: Any, output: Path) -> str:
         digest = file_digest(part)
         output.unlink(missing_ok=True)  # an older model must never stand beside the new digest
         write_text(sidecar_of(output), f"{digest}  {output.name}\n")
-        os.replace(part, output)
+        part.replace(output)
     finally:
         part.unlink(missing_ok=True)
     return digest

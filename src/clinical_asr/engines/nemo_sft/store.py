@@ -63,7 +63,7 @@ class WorkFolder:
             torch.save(value, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, self.folder / name)
+        part.replace(self.folder / name)
 
     def remove(self) -> None:
         """The output stands: nothing is left to resume."""

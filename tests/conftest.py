@@ -1,0 +1,58 @@
+"""Shared by all tests: a tiny real NeMo model and recordings it can be trained on, made once per session."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny_model import SENTENCES, make_tiny_model, write_tones  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_each() -> Iterator[None]:
+    """Several test processes on few cores: torch threads that wait for each other are slower than one."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    yield
+
+
+def one_thread() -> None:
+    """For fixtures that import torch themselves."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_nemo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FastConformer-TDT of 2 layers with random weights, in a ``.nemo`` that stock NeMo wrote."""
+    pytest.importorskip("nemo")
+    one_thread()
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny.nemo")
+
+
+@pytest.fixture(scope="session")
+def tiny_ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same encoder with a CTC head."""
+    pytest.importorskip("nemo")
+    one_thread()
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny-ctc.nemo", "ctc")
+
+
+@pytest.fixture(scope="session")
+def tiny_rnnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same encoder with a plain RNN-T head."""
+    pytest.importorskip("nemo")
+    one_thread()
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "tiny-rnnt.nemo", "rnnt")
+
+
+@pytest.fixture(scope="session")
+def tiny_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve sentences spelled in tones, with ids."""
+    return write_tones(tmp_path_factory.mktemp("tones"), SENTENCES[:12])
