@@ -127,9 +127,9 @@ def keyword_hits(
     0.5
     >>> keyword_hits("heparin", "heparin heparin", "heparin")
     KeywordCount(occurrences=1, hits=1, false_insertions=1)
-    >>> keyword_hits("Give it", "give it", "heparin")
+    >>> keyword_hits("It", "it", "heparin")
     Traceback (most recent call last):
-    clinical_asr.errors.ScoringError: term 'heparin' is not in its reference 'give it'; correct the term or the reference
+    clinical_asr.errors.ScoringError: term 'heparin' is not in its reference 'it'; correct the term or the reference
 
     Where in a row the term is heard does not matter; ``TermIndex.score`` minds the place, for long transcripts.
     """
