@@ -67,7 +67,7 @@ def transcribe_rows(
             failed |= _failures(batch, heard)
             scored = [row for row in batch if row.id not in failed]
             writer.write([_hypothesis(row, heard[row.id], transcriber, folder, output) for row in scored])
-        written = {row.id: row for row in writer.rows}
+        written = {row.id: row for row in writer.rows if isinstance(row, Hypothesis)}
     entries = _ledger(rows, written, failed)
     account("hypotheses", [row.id for row in rows], entries)
     write_rows(ledger, entries)

@@ -66,13 +66,12 @@ class NemoTranscriber:
         """One batch; halved on any failure until the row at fault stands alone."""
         try:
             texts = self._forward([samples for _, samples in speech])
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            texts, why = None, " ".join(str(error).split())[:160] or type(error).__name__
-            self._give_back_memory(error, len(speech))
-        else:
+            if len(texts) == len(speech):
+                return {row_id: text for (row_id, _), text in zip(speech, texts, strict=True)}
             why = f"NeMo returned {len(texts)} transcripts for {len(speech)} recordings"
-        if texts is not None and len(texts) == len(speech):
-            return {row_id: text for (row_id, _), text in zip(speech, texts, strict=True)}
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            why = " ".join(str(error).split())[:160] or type(error).__name__
+            self._give_back_memory(error, len(speech))
         if len(speech) == 1:
             return {speech[0][0]: ModelError(f"the model could not transcribe it ({why})")}
         middle = len(speech) // 2

@@ -161,7 +161,7 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper, epochs: int, scratch: 
 def _fingerprint(run: _Run) -> dict[str, Any]:
     """What an unfinished run must share with this one to be continued."""
     rows = "\n".join(f"{example.id}\x1f{example.text}" for example in run.job.examples)
-    config = msgspec.json.encode(run.config, order="deterministic").decode()
+    config = msgspec.json.encode(run.job.config, order="deterministic").decode() + run.config.precision
     return {"base": base_digest(run.job.base), "rows": rows, "config": config, "device": run.device}
 
 
@@ -233,7 +233,7 @@ def _halve_batch(run: _Run, error: MemoryError) -> None:
 
 
 def _use_best(model: Any, keeper: Keeper) -> None:
-    if keeper.best_weights is not None:
+    if keeper.best_weights is not None and keeper.best_epoch != len(keeper.reports):
         model.load_state_dict(keeper.best_weights)
     model.eval()
 

@@ -36,7 +36,8 @@ class Keeper:
         self.on_step: OnStep | None = None
         self.reports: list[EpochReport] = []
         self.resumed: dict[str, Any] | None = None
-        self.best_epoch, self.best_weights = 0, None
+        self.best_epoch = 0
+        self.best_weights: dict[str, Any] | None = None
         self.steps, self.stopped_early = 0, False
 
     def resume(self, state: dict[str, Any] | None) -> None:

@@ -44,7 +44,7 @@ def peak_memory_mb(on: str) -> float:
     import torch
 
     if on == "cuda":
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        return round(float(torch.cuda.max_memory_allocated()) / 2**20, 1)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
