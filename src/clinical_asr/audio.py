@@ -12,23 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clinical_asr.clips import Clip, Markup, Progress, Receipt, Synthesise, render, silent_progress
+from clinical_asr.clips import ClipPlan, Markup, Progress, Receipt, Synthesise, render, silent_progress
 from clinical_asr.config import SynthesisConfig
 from clinical_asr.errors import FlywheelError
 from clinical_asr.noise import snr_of
-from clinical_asr.records import EntityCategory, IpaSource, Pronunciation, Sentence
-
-
-class ClipPlan(Clip, frozen=True, kw_only=True):
-    """A clip of the benchmark: what is said, and which term it is about."""
-
-    term: str
-    entity_category: EntityCategory
-    ipa_source: IpaSource
-    context_type: str
-    frame: str = ""
-    source: str = "template"
-    """Where the sentence comes from."""
+from clinical_asr.records import Pronunciation, Sentence
 
 
 def plan(
@@ -64,7 +52,7 @@ def _plan_term(
     imposed: Mapping[str, str],
     config: SynthesisConfig,
 ) -> Iterator[ClipPlan]:
-    """Voices go round in the term's own order, so a sentence never gets one twice; noise levels come in shuffled decks."""
+    """Voices go round in the term's own order: a sentence never gets one twice. Noise levels come in shuffled decks."""
     term = sentences[0].term
     if term not in known:
         raise FlywheelError(f"term {term!r} has no pronunciation", "audio", "run the pronunciations stage again")

@@ -7,7 +7,6 @@ later one. Each clip made leaves a receipt in ``receipts.jsonl`` beside it: proo
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from clinical_asr import wav
 from clinical_asr.errors import AudioError, FlywheelError
 from clinical_asr.jsonl import RowWriter, atomic_path
 from clinical_asr.noise import Mixture, Samples, mix
-from clinical_asr.records import Decibels, Row, Seconds
+from clinical_asr.records import Decibels, EntityCategory, IpaSource, Row, Seconds
 
 T = TypeVar("T")
 
@@ -45,7 +44,7 @@ class Clip(Row, frozen=True, kw_only=True):
     text: str
     voice_id: str
     noise_level: str = "clean"
-    ipa: dict[str, str] = {}
+    ipa: dict[str, str] = msgspec.field(default_factory=dict)
     seed: int = 42
     """Seed of the noise; a clean clip does not depend on it."""
     label: str = ""
@@ -56,7 +55,7 @@ class Clip(Row, frozen=True, kw_only=True):
         """Digest of all that can be heard.
 
         >>> Clip(text="good morning", voice_id="v1", label="Lactated Ringer's").file_name
-        'lactated-ringer-s-2a04a6dcdc3fa05b.wav'
+        'lactated-ringer-s-d3ac5f0511734361.wav'
         """
         noise = self.noise_level if self.noise_level == "clean" else f"{self.noise_level}#{self.seed}"
         pronounced = (f"{term}={ipa}" for term, ipa in sorted(self.ipa.items()))
@@ -64,6 +63,18 @@ class Clip(Row, frozen=True, kw_only=True):
         digest = hashlib.sha256(heard.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         slug = re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")[:40]
         return f"{slug}-{digest}.wav" if slug else f"{digest}.wav"
+
+
+class ClipPlan(Clip, frozen=True, kw_only=True):
+    """A clip of the benchmark: what is said, and which term it is about."""
+
+    term: str
+    entity_category: EntityCategory
+    ipa_source: IpaSource
+    context_type: str
+    frame: str = ""
+    source: str = "template"
+    """Where the sentence comes from."""
 
 
 class Receipt(Row, frozen=True, kw_only=True):
@@ -125,13 +136,11 @@ def _open_receipts(folder: Path) -> RowWriter:
     path = folder / "receipts.jsonl"
     part = path.with_name(path.name + ".part")
     if path.exists() and not part.exists():
-        os.replace(path, part)
+        path.replace(part)
     return RowWriter(path, Receipt, key="audio_filepath")
 
 
-def _render_one(
-    clip: Clip, folder: Path, synthesise: Synthesise, markup: Markup | None, receipts: RowWriter
-) -> None:
+def _render_one(clip: Clip, folder: Path, synthesise: Synthesise, markup: Markup | None, receipts: RowWriter) -> None:
     """The receipt is on disk before the clip has its name: a clip that exists always has one."""
     spoken = markup(clip.text, clip.ipa) if markup is not None else clip.text
     speech = _speech(synthesise(spoken, clip.voice_id), clip)

@@ -1,4 +1,4 @@
-"""Stage general: everyday English, spoken like the benchmark. It guards a base's language and is replayed in training."""
+"""Stage general: everyday English, spoken like the benchmark: the guard set, and what is replayed in training."""
 
 from __future__ import annotations
 

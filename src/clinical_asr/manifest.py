@@ -6,56 +6,31 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from clinical_asr import preflight, wav
-from clinical_asr.clips import Progress, Receipt, silent_progress
-from clinical_asr.errors import FlywheelError, ManifestError
-from clinical_asr.jsonl import iter_objects, write_rows
-from clinical_asr.preflight import Line
+from clinical_asr.clips import ClipPlan, Progress, Receipt, silent_progress
+from clinical_asr.errors import ManifestError
+from clinical_asr.preflight import PASSED, Line
 from clinical_asr.records import (
     ClinicalUtterance,
-    EntityCategory,
-    IpaSource,
     LedgerEntry,
     Outcome,
-    Row,
     Utterance,
     row_id,
 )
+from clinical_asr.relocation import Rewrite, replace_prefix, rewrite
 
-PASSED: Outcome = getattr(Outcome, "PASSED", Outcome.SCORED)
+__all__ = ["ManifestReport", "Rewrite", "build", "check", "replace_prefix", "rewrite"]
+
 _ID_LENGTH = 16  # hex digits of records.row_id
 
 
-class PlannedClip(Protocol):
-    """What :func:`build` needs to know about a clip; the audio stage's plans have it."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def term(self) -> str: ...
-    @property
-    def entity_category(self) -> EntityCategory: ...
-    @property
-    def ipa_source(self) -> IpaSource: ...
-    @property
-    def voice_id(self) -> str: ...
-    @property
-    def noise_level(self) -> str: ...
-    @property
-    def context_type(self) -> str: ...
-    @property
-    def frame(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-
-
 def build(
-    plans: Sequence[PlannedClip],
+    plans: Sequence[ClipPlan],
     receipts: Sequence[Receipt],
     audio_folder: Path,
     manifest_folder: Path,
@@ -71,7 +46,7 @@ def build(
     return [_built(plan, receipt, audio_folder, manifest_folder) for plan, receipt in progress(pairs, "manifest")]
 
 
-def _built(plan: PlannedClip, receipt: Receipt, audio_folder: Path, manifest_folder: Path) -> ClinicalUtterance:
+def _built(plan: ClipPlan, receipt: Receipt, audio_folder: Path, manifest_folder: Path) -> ClinicalUtterance:
     path = audio_folder / receipt.audio_filepath
     recording = wav.read(path)
     return ClinicalUtterance(
@@ -89,7 +64,7 @@ def _built(plan: PlannedClip, receipt: Receipt, audio_folder: Path, manifest_fol
     )
 
 
-def _provenance(plan: PlannedClip, receipt: Receipt, digest: str) -> dict[str, Any]:
+def _provenance(plan: ClipPlan, receipt: Receipt, digest: str) -> dict[str, Any]:
     changed = "" if receipt.audio_digest == digest else "file differs from its receipt"
     told: dict[str, Any] = {"sentence_source": plan.source, "frame": plan.frame}
     if receipt.measured_snr is not None:
@@ -235,9 +210,7 @@ def _identified(
     return msgspec.structs.replace(row, id=derived, extra={**row.extra, "source_id": row.id}), []
 
 
-def _repeated(
-    line: Line, row: Utterance, digest: str, seen: _Seen, report: ManifestReport
-) -> Iterator[ManifestError]:
+def _repeated(line: Line, row: Utterance, digest: str, seen: _Seen, report: ManifestReport) -> Iterator[ManifestError]:
     """The same row twice counts twice in every score; one recording cannot say two different things."""
     earlier = seen.ids.setdefault(row.id, line.number)
     if earlier != line.number:
@@ -267,76 +240,3 @@ def _style_warnings(path: Path, styles: dict[int, str]) -> list[ManifestError]:
     line = next(number for number, style in styles.items() if style == least)
     why = f"{few} rows are {least}, {many} are {most}; this is the first of the few"
     return [ManifestError(path, line, "text", why, "write all in the style of the base model")]
-
-
-@dataclass
-class Rewrite:
-    """What :func:`rewrite` did: how many paths changed, which lines did not match, one ledger entry per row."""
-
-    count: int = 0
-    unmatched: list[int] = field(default_factory=list)
-    entries: list[LedgerEntry] = field(default_factory=list)
-
-    @property
-    def declared(self) -> list[str]:
-        """What :func:`clinical_asr.cycle.account` compares the entries with."""
-        return [entry.id for entry in self.entries]
-
-
-def rewrite(source: Path, target: Path, from_prefix: str, to_prefix: str, *, force: bool = False) -> Rewrite:
-    """Write a copy of a manifest whose audio paths begin with another folder. All other fields stay as they are.
-
-    Whole folders match: ``/data`` is no prefix of ``/database``. Rows that do not match are copied and reported.
-
-    Raises:
-        FlywheelError: the target is the source, or exists and ``force`` is not given.
-        ManifestError: a line of the source is not a JSON object with an ``audio_filepath``.
-    """
-    _require_new(source, target, force)
-    done = Rewrite()
-    rows = [_moved(source, number, fields, from_prefix, to_prefix, done) for number, fields in iter_objects(source)]
-    if not rows:
-        raise ManifestError(source, None, "", "is empty", "write one JSON object a line")
-    write_rows(target, rows)
-    return done
-
-
-def _require_new(source: Path, target: Path, force: bool) -> None:
-    if target.exists() and source.exists() and target.samefile(source) or target.absolute() == source.absolute():
-        raise FlywheelError("would overwrite the manifest it reads", str(target), "write to another file")
-    if target.is_dir():
-        raise FlywheelError("is a folder", str(target), "name the new file itself")
-    if target.exists() and not force:
-        raise FlywheelError("exists already", str(target), "choose another file, or overwrite it with --force")
-
-
-def _moved(source: Path, number: int, fields: dict[str, Any], old: str, new: str, done: Rewrite) -> Row:
-    audio = fields.get("audio_filepath")
-    if not isinstance(audio, str) or not audio:
-        raise ManifestError(source, number, "audio_filepath", "is not a path", "write the audio's path")
-    moved = replace_prefix(audio, old, new)
-    if moved is None:
-        done.unmatched.append(number)
-    else:
-        done.count += 1
-    identity = fields.get("id")
-    entry_id = identity if isinstance(identity, str) and identity else f"line {number}"
-    reason = "" if moved is not None else f"does not begin with {old}: copied unchanged"
-    done.entries.append(LedgerEntry(id=entry_id, outcome=PASSED, reason=reason, audio_filepath=moved or audio))
-    return Row(extra={**fields, "audio_filepath": moved or audio})
-
-
-def replace_prefix(path: str, old: str, new: str) -> str | None:
-    """``path`` with its leading folders ``old`` replaced; ``None`` if it does not begin with them.
-
-    >>> replace_prefix("/data/a/b.wav", "/data/", "/workspace")
-    '/workspace/a/b.wav'
-    >>> replace_prefix("/database/b.wav", "/data", "/workspace") is None
-    True
-    >>> replace_prefix("audio/b.wav", ".", "/workspace")
-    '/workspace/audio/b.wav'
-    """
-    whole, prefix = PurePosixPath(path), PurePosixPath(old)
-    if whole.is_absolute() != prefix.is_absolute() or not whole.is_relative_to(prefix):
-        return None
-    return str(PurePosixPath(new) / whole.relative_to(prefix))

@@ -1,7 +1,7 @@
 """Background noise at a stated signal-to-noise ratio: how loud speech is, what noise is made of, how both are mixed.
 
-The ratio is taken over *active* speech: frames of 20 ms whose power lies within 35 dB of the loudest frame. Pauses would
-otherwise pull the speech level down, and a slow speaker would get less noise than a quick one (the reason for the
+The ratio is taken over *active* speech: frames of 20 ms whose power lies within 35 dB of the loudest frame. Pauses
+would otherwise pull the speech level down, and a slow speaker would get less noise than a quick one (the reason for the
 active level of ITU-T P.56, of which this is the plain, gated form). Speech and noise are measured over the same frames.
 
 Noise kinds, drawn per clip from its seed: ``white`` (flat), ``pink`` (-3 dB per octave) and ``babble`` (six bands of
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,9 @@ from clinical_asr.errors import AudioError, ConfigError
 from clinical_asr.records import SAMPLE_RATE, Decibels
 
 Samples = NDArray[np.float32]
+Spectrum = NDArray[np.floating[Any]]
+Shape = Callable[[Spectrum], Spectrum]
+"""Frequencies in Hz to relative amplitudes."""
 
 NOISE_KINDS = ("white", "pink", "babble")
 FRAME = SAMPLE_RATE // 50  # 20 ms
@@ -28,7 +33,8 @@ ACTIVE_RANGE: Decibels = 35.0  # below the loudest frame; quieter frames are pau
 PEAK_LIMIT = 10 ** (-1 / 20)  # -1 dBFS: speech and noise together are turned down to it
 TALKERS = 6  # of the babble
 SYLLABLE_RATE = 4.0  # Hz, where the envelope of running speech has most of its energy
-_LEVEL = re.compile(r"snr_(-?\d{1,2}(?:\.\d+)?)db")
+FFT_BLOCK = 4096  # a length with a large prime factor takes ten times as long
+_LEVEL = re.compile(r"snr_(-?[0-9]{1,2}(?:\.[0-9]+)?)db")
 
 
 def snr_of(noise_level: str) -> Decibels | None:
@@ -41,7 +47,8 @@ def snr_of(noise_level: str) -> Decibels | None:
         return None
     found = _LEVEL.fullmatch(noise_level)
     if not found:
-        raise ConfigError(f"{noise_level!r} is no noise level", "noise_level", "write clean or snr_<n>db, like snr_15db")
+        mend = "write clean or snr_<n>db, like snr_15db"
+        raise ConfigError(f"{noise_level[:40]!r} is no noise level", "noise_level", mend)
     return float(found[1])
 
 
@@ -107,19 +114,24 @@ def make_noise(kind: str, size: int, generator: np.random.Generator) -> Samples:
     """``size`` samples of a noise kind, at no particular level."""
     if kind == "babble":
         talkers = [_shaped(_speech_shape, size, generator) * _envelope(size, generator) for _ in range(TALKERS)]
-        return np.sum(talkers, axis=0, dtype=np.float32)
-    shapes = {"white": np.ones_like, "pink": lambda hertz: 1 / np.sqrt(np.maximum(hertz, 20.0))}
-    return _shaped(shapes[kind], size, generator)
+        babble: Samples = np.sum(talkers, axis=0, dtype=np.float32)
+        return babble
+    return _shaped(_pink_shape if kind == "pink" else np.ones_like, size, generator)
 
 
-def _shaped(shape, size: int, generator: np.random.Generator) -> Samples:  # type: ignore[no-untyped-def]
+def _shaped(shape: Shape, size: int, generator: np.random.Generator) -> Samples:
     """Gaussian noise whose amplitude spectrum follows ``shape(frequency in Hz)``."""
-    spectrum = np.fft.rfft(generator.standard_normal(size))
-    spectrum *= shape(np.fft.rfftfreq(size, 1 / SAMPLE_RATE))
-    return np.fft.irfft(spectrum, size).astype(np.float32)
+    length = -(-size // FFT_BLOCK) * FFT_BLOCK
+    spectrum = np.fft.rfft(generator.standard_normal(length))
+    spectrum *= shape(np.fft.rfftfreq(length, 1 / SAMPLE_RATE))
+    return np.fft.irfft(spectrum, length)[:size].astype(np.float32)
 
 
-def _speech_shape(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+def _pink_shape(hertz: Spectrum) -> Spectrum:
+    return np.maximum(hertz, 20.0) ** -0.5
+
+
+def _speech_shape(hertz: Spectrum) -> Spectrum:
     """Rough long-term spectrum of speech: flat from 100 to 500 Hz, then -9 dB per octave (after Byrne et al. 1994)."""
     return np.minimum(1.0, hertz / 100) * np.maximum(hertz / 500, 1.0) ** -1.5
 

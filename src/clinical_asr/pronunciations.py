@@ -55,7 +55,7 @@ def from_overrides(overrides: Sequence[Override]) -> Resolver:
 
     def resolve_override(term: Term) -> Pronunciation | None:
         ipa = known.get(term.term.casefold())
-        return ipa and Pronunciation(term=term.term, ipa_source=IpaSource.OVERRIDE, ipa=ipa) or None
+        return Pronunciation(term=term.term, ipa_source=IpaSource.OVERRIDE, ipa=ipa) if ipa else None
 
     return resolve_override
 
@@ -97,8 +97,8 @@ def ssml(text: str, ipa: Mapping[str, str]) -> str:
     longest_first = sorted(sounds, key=len, reverse=True)
     pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
     parts = pattern.split(text)  # text, word, text, word, ..., text
-    marked = (
-        f'<phoneme alphabet="ipa" ph={quoteattr(sounds[part.casefold()])}>{escape(part)}</phoneme>' if odd else escape(part)
-        for odd, part in ((index % 2, part) for index, part in enumerate(parts))
-    )
-    return "".join(marked)
+    for index in range(len(parts)):
+        sound = f" ph={quoteattr(sounds[parts[index].casefold()])}" if index % 2 else ""
+        word = escape(parts[index])
+        parts[index] = f'<phoneme alphabet="ipa"{sound}>{word}</phoneme>' if sound else word
+    return "".join(parts)

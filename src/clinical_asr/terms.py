@@ -76,7 +76,8 @@ def _checked(path: Path, number: int, line: _Line, seen: dict[str, int]) -> Term
         raise ManifestError(path, number, "term", "holds a line break or control character", "write it on one line")
     earlier = seen.setdefault(term.casefold(), number)
     if earlier != number:
-        raise ManifestError(path, number, "term", f"{term!r} stands already in line {earlier}", "delete one of the lines")
+        why = f"{term!r} stands already in line {earlier}"
+        raise ManifestError(path, number, "term", why, "delete one of the lines")
     category = str(line.entity_category)
     if category not in _CATEGORIES:
         raise ManifestError(path, number, "entity_category", f"{category!r} is not a category", suggestion(category))

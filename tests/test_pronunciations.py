@@ -1,0 +1,70 @@
+"""A person's word comes first, then dictionaries, then the engine's own rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from clinical_asr.errors import ManifestError
+from clinical_asr.pronunciations import Override, read_overrides, resolve, ssml
+from clinical_asr.records import EntityCategory, IpaSource, Pronunciation, Term
+
+TERMS = [Term(term=name, entity_category=EntityCategory.DRUG) for name in ("Cefazolin", "heparin", "apixaban")]
+HEADER = "term,ipa,verified_by,verified_at,notes\n"
+
+
+def override(term: str, ipa: str) -> Override:
+    return Override(term=term, ipa=ipa, verified_by="A. Person", verified_at="2026-01-02")
+
+
+def dictionary(term: Term) -> Pronunciation | None:
+    known = term.term in ("Cefazolin", "heparin")
+    return Pronunciation(term=term.term, ipa_source=IpaSource.MERRIAM_WEBSTER, ipa="x") if known else None
+
+
+def test_the_chain_is_asked_in_order() -> None:
+    said = resolve(TERMS, [override("cefazolin", "sɛˈfæzəlɪn")], [dictionary])
+    assert [(p.term, p.ipa_source.value, p.ipa) for p in said] == [
+        ("Cefazolin", "override", "sɛˈfæzəlɪn"),
+        ("heparin", "merriam-webster", "x"),
+        ("apixaban", "g2p", ""),
+    ]
+
+
+def test_a_later_line_corrects_an_earlier_one() -> None:
+    assert resolve(TERMS[:1], [override("cefazolin", "a"), override("CEFAZOLIN", "/b/")])[0].ipa == "b"
+
+
+def test_overrides_are_read_and_may_be_missing(tmp_path: Path) -> None:
+    path = tmp_path / "pronunciation_overrides.csv"
+    assert read_overrides(path) == []
+    path.write_text(HEADER + "heparin,ˈhɛpərɪn,A. Person,2026-01-02,heard twice\n", encoding="utf-8")
+    assert read_overrides(path)[0].ipa == "ˈhɛpərɪn"
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ("heparin,,A,2026-01-02,", "ipa"),
+        ("heparin,ˈhɛpərɪn,,2026-01-02,", "verified_by"),
+        ("heparin,ˈhɛpərɪn,A,,", "verified_at"),
+        ("heparin,HEP-uh-rin,A,2026-01-02,", "ipa"),
+        ("heparin,<x>,A,2026-01-02,", "ipa"),
+    ],
+)
+def test_nobody_vouches_for_half_a_line(tmp_path: Path, line: str, field: str) -> None:
+    path = tmp_path / "pronunciation_overrides.csv"
+    path.write_text(HEADER + line + "\n", encoding="utf-8")
+    with pytest.raises(ManifestError) as caught:
+        read_overrides(path)
+    assert (caught.value.field, caught.value.line) == (field, 2)
+
+
+def test_ssml_wraps_whole_words_the_longest_first_and_escapes() -> None:
+    marked = ssml("Heparin lock & heparin, not heparins", {"heparin": 'h"1', "heparin lock": "l<2"})
+    root = ElementTree.fromstring(f"<speak>{marked}</speak>")
+    assert [(word.text, word.get("ph")) for word in root] == [("Heparin lock", "l<2"), ("heparin", 'h"1')]
+    assert "".join(root.itertext()) == "Heparin lock & heparin, not heparins"
+    assert ssml("a < b", {}) == "a &lt; b"

@@ -1,0 +1,82 @@
+"""The term list is read without guessing; each refusal names the line and the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clinical_asr.errors import FlywheelError, ManifestError
+from clinical_asr.records import EntityCategory
+from clinical_asr.terms import read_terms
+
+
+def written(folder: Path, *lines: str) -> Path:
+    path = folder / "terms.csv"
+    path.write_text("\n".join(("term,entity_category", *lines)) + "\n", encoding="utf-8")
+    return path
+
+
+def test_terms_are_read_in_order_and_further_columns_survive(tmp_path: Path) -> None:
+    path = tmp_path / "terms.csv"
+    path.write_bytes("\ufeffterm,entity_category,ward\r\n cefazolin ,drug,4B\r\nbrachial plexus,anatomy,\r\n".encode())
+    terms = read_terms(path)
+    assert [(term.term, term.entity_category) for term in terms] == [
+        ("cefazolin", EntityCategory.DRUG),
+        ("brachial plexus", EntityCategory.ANATOMY),
+    ]
+    assert terms[0].extra == {"ward": "4B"}
+
+
+@pytest.mark.parametrize(
+    ("category", "mend"),
+    [
+        ("medication", "write drug"),
+        ("surgery", "write procedure"),
+        ("organ", "write anatomy"),
+        ("disease", "write condition"),
+        ("Diagnosis", "write condition"),
+        ("test", "write lab"),
+        ("staff", "write role"),
+        ("DRUG", "write drug"),
+        ("colour", "use one of: drug, procedure, anatomy, condition, lab, role"),
+    ],
+)
+def test_a_seventh_category_is_refused_with_the_one_that_fits(tmp_path: Path, category: str, mend: str) -> None:
+    with pytest.raises(ManifestError, match=mend) as caught:
+        read_terms(written(tmp_path, "cefazolin,drug", f"heparin,{category}"))
+    assert (caught.value.line, caught.value.field) == (3, "entity_category")
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "why"),
+    [
+        (["a1,drug", "", "", "A1,drug"], 5, "stands already in line 2"),
+        (["cefazolin,drug", ",drug"], 3, "is empty"),
+        (["...,drug"], 2, "has no letter"),
+        (["ab\x07c,drug"], 2, "control character"),
+        (["cefazolin,drug,extra,columns"], 2, "number of columns"),
+        (["cefazolin"], 2, "number of columns"),
+        ([], None, "holds no terms"),
+    ],
+)
+def test_refusals_name_the_line(tmp_path: Path, lines: list[str], line: int | None, why: str) -> None:
+    with pytest.raises(ManifestError, match=why) as caught:
+        read_terms(written(tmp_path, *lines))
+    assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"word,kind\na,drug\n", b"term,entity_category\n" + b"x" * 200_000 + b",drug\n"]
+)
+def test_what_is_no_term_list_is_a_typed_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "terms.csv"
+    path.write_bytes(content)
+    with pytest.raises(FlywheelError):
+        read_terms(path)
+
+
+@pytest.mark.parametrize("name", ["missing.csv", "."])
+def test_no_file_is_a_typed_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FlywheelError):
+        read_terms(tmp_path / name)
