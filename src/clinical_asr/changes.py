@@ -143,7 +143,7 @@ def change_of(key: str, pairs: Sequence[Pair]) -> Change:
 
 
 def _misses(tally: Tally) -> int:
-    return tally.keywords.occurrences - tally.keywords.hits
+    return tally.keywords.misses
 
 
 def relative_change(before: float | None, after: float | None) -> float | None:

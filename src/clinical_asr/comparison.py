@@ -206,7 +206,7 @@ def _judge_keeper(comparison: Comparison) -> Verdict:
             f"{_ker_says(side)}, but the guard set of {guard.rows} rows cannot rule out a rise of {_points(guard.high)}"
         )
         return "inconclusive", f"{reason} (allowed: {_points(guard.upper)}); add guard rows", "guard", INCONCLUSIVE
-    reason = f"{_ker_says(side)} (p = {found.p_value:.4f} over {found.n_terms} terms); general-English WER"
+    reason = f"{_ker_says(side)}, {_p_says(found)} over {found.n_terms} terms; general-English WER"
     return "promote", f"{reason} {_guard_rates(guard)}", "deploy", PROMOTED
 
 
@@ -243,8 +243,14 @@ def _too_few(comparison: Comparison) -> str:
         return "no term was measured twice"
     more = max(1, (found.terms_needed or 0) - found.n_terms) if found.terms_needed else None
     needs = f"needs about {more} more terms" if more else "more terms are needed"
-    shown = "" if found.p_value is None else f" (p = {found.p_value:.3f})"
+    shown = "" if found.p_value is None else f" ({_p_says(found)})"
     return f"{found.n_terms} terms cannot tell it from chance{shown}: {needs}"
+
+
+def _p_says(found: PairedComparison) -> str:
+    if found.p_value is None:
+        return "no p value"
+    return "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
 
 
 def _ker_says(side: Side) -> str:

@@ -6,7 +6,7 @@ Pure. ``leaderboard_cycle<N>.json`` is the value as it stands, keys in this orde
      "headline": {"key": "all", "rows", "wer", "cer", "ker", "ser", "wer_row_mean", "terms", "words", ...},
      "by_entity_category": [line, ...], "by_ipa_source": [...], "by_noise_level": [...], "by_term": [...],
      "by_stratum": [...], "by_voice": [...], "by_context": [...], "false_insertions": [...],
-     "confusions": [{"term", "heard", "count", ...}], "numbers": {...}}
+     "confusions": [{"term", "heard", "count", "kind", ...}], "numbers": [{"kind", "errors", "length", ...}]}
 
 Every line has the headline's fields; rates are fractions or null; ``_low`` and ``_high`` bound the 95 % interval.
 """
@@ -22,6 +22,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from clinical_asr.errors import ScoringError
+from clinical_asr.mishearings import ListedTerms, number_lines
 from clinical_asr.records import Stratum
 from clinical_asr.statistics import (
     PairedComparison,
@@ -45,10 +46,11 @@ def leaderboard(
     rows = _checked(scores, signature)
     if strata is not None:
         rows = [_restratified(row, strata) for row in rows]
-    table = _Table(rows)
+    listed = ListedTerms(rows, signature.normaliser)
+    table = _Table(rows, listed)
     return Leaderboard(
         signature=signature,
-        headline=_headline(rows, table),
+        headline=_headline(table),
         by_entity_category=table.section(lambda row: row.entity_category or ""),
         by_ipa_source=table.section(lambda row: row.ipa_source.canonical if row.ipa_source else ""),
         by_noise_level=sorted(table.section(lambda row: row.noise_level), key=lambda line: _noise_order(line.key)),
@@ -56,14 +58,14 @@ def leaderboard(
         by_stratum=sorted(table.section(lambda row: row.stratum or ""), key=lambda line: _STRATUM_ORDER[line.key]),
         by_voice=table.section(lambda row: row.voice_id),
         by_context=table.section(lambda row: row.context_type),
-        false_insertions=_false_insertions(table),
-        confusions=_confusions(rows),
-        numbers=_numbers(rows),
+        false_insertions=listed.false_insertions(),
+        confusions=listed.confusions(),
+        numbers=number_lines(rows, signature.normaliser),
     )
 
 
-def _headline(rows: Sequence[Score], table: _Table | None = None) -> Line:
-    return (table or _Table(rows)).line("all", np.arange(len(rows)))
+def _headline(table: _Table) -> Line:
+    return table.line("all", np.arange(len(table.rows)))
 
 
 _STRATUM_ORDER = {stratum.value: place for place, stratum in enumerate(Stratum)}
@@ -102,14 +104,14 @@ def _noise_order(level: str) -> tuple[float, str]:
 class _Table:
     """The rows' counts as columns, so that a section is a sum over an index."""
 
-    def __init__(self, rows: Sequence[Score]) -> None:
+    def __init__(self, rows: Sequence[Score], listed: ListedTerms) -> None:
         self.rows = rows
         tallies = [row.tally for row in rows]
         self.wrong = np.array([t.wrong_rows for t in tallies])
         self.words = np.array([(t.words.errors, t.words.length) for t in tallies])
         self.characters = np.array([(t.characters.errors, t.characters.length) for t in tallies])
         self.keywords = np.array([(t.keywords.occurrences - t.keywords.hits, t.keywords.occurrences) for t in tallies])
-        self.false_insertions = np.array([t.keywords.false_insertions for t in tallies])
+        self.false_insertions = np.array([len(listed.unsaid.get(row.id, ())) for row in rows])
         self.row_rates = np.array([t.row_rates for t in tallies])
         # Rows of one term share their fate; general speech has no term, its sentences are the clusters.
         self.cluster = np.unique([row.term or row.reference for row in rows], return_inverse=True)[1]
@@ -202,19 +204,6 @@ def _by_term(table: _Table) -> list[Line]:
     return sorted(lines, key=lambda line: (-(line.ker or 0.0), -line.occurrences, line.key))
 
 
-def _false_insertions(table: _Table) -> list[Line]:
-    lines = [line for line in _by_term(table) if line.false_insertions]
-    return sorted(lines, key=lambda line: (-line.false_insertions, line.key))
-
-
-def _confusions(rows: Sequence[Score]) -> list[Confusion]:
-    return []
-
-
-def _numbers(rows: Sequence[Score]) -> dict[str, int]:
-    return {}
-
-
 # --- several systems --------------------------------------------------------------------------------------------------
 
 
@@ -260,7 +249,7 @@ def rank(systems: Sequence[System]) -> Ranking:
     Raises ScoringError naming the difference unless rows, references and yardsticks are identical.
     """
     _refuse_other_rows(systems)
-    boards = {name: _headline(_checked(scores, signature)) for name, scores, signature in systems}
+    boards = {name: _board_of_one(scores, signature) for name, scores, signature in systems}
     metric = "ker" if all(line.ker is not None for line in boards.values()) else "wer"
     order = sorted(systems, key=lambda s: (getattr(boards[s[0]], metric), boards[s[0]].wer or 0.0, s[0]))
     found = [_against(order[0][1], scores, metric) for _, scores, _ in order[1:]]
@@ -284,6 +273,11 @@ def _refuse_other_rows(systems: Sequence[System]) -> None:
         if differences:
             raise ScoringError(f"was not scored on the same rows as {first_name}: {'; '.join(differences)}", where=name,
                                mend="score every system on one manifest with one normaliser")  # fmt: skip
+
+
+def _board_of_one(scores: Sequence[Score], signature: Signature) -> Line:
+    rows = _checked(scores, signature)
+    return _headline(_Table(rows, ListedTerms(rows, signature.normaliser)))
 
 
 def _against(best: Sequence[Score], other: Sequence[Score], metric: str) -> PairedComparison:

@@ -11,7 +11,7 @@ from clinical_asr.changes import Change, Guard, Side
 from clinical_asr.comparison import Comparison
 from clinical_asr.leaderboard import Ranking
 from clinical_asr.records import Decision
-from clinical_asr.tally import Confusion, Leaderboard, Line, Signature
+from clinical_asr.tally import ConfusionLine, FalseInsertion, Leaderboard, Line, NumberLine, Signature
 
 BAR_WIDTH = 10
 _TERMS_SHOWN = 50
@@ -119,7 +119,8 @@ def _section(title: str, name: str, lines: Sequence[Line]) -> str:
     rows = [
         [
             line.key, str(line.rows), str(line.terms), percent(line.ker), interval(line.ker_low, line.ker_high),
-            f"{line.misses}/{line.occurrences}", percent(line.wer), interval(line.wer_low, line.wer_high), bar(line.ker),
+            f"{line.misses}/{line.occurrences}", percent(line.wer), interval(line.wer_low, line.wer_high),
+            bar(line.ker),
         ]
         for line in lines
     ]  # fmt: skip
@@ -144,29 +145,30 @@ def _and_more(n: int, shown: int) -> str:
     return f"\n\nand {n - shown} more in the JSON file" if n > shown else ""
 
 
-def _false_insertions(lines: Sequence[Line]) -> str:
-    if not lines:
-        return "## 9. False insertions\n\nNo term was heard that nobody said."
-    rows = [[line.key, line.entity_category, str(line.false_insertions), str(line.rows)] for line in lines]
-    return "## 9. False insertions\n\n" + table(["term", "category", "heard unsaid", "rows"], rows)
+def _false_insertions(found: Sequence[FalseInsertion]) -> str:
+    if not found:
+        return "## 9. False insertions\n\nNo listed term was heard that nobody said."
+    rows = [[one.term, one.entity_category, str(one.count), str(one.rows)] for one in found[:_TERMS_SHOWN]]
+    shown = table(["term", "category", "heard unsaid", "rows"], rows)
+    return f"## 9. False insertions\n\n{shown}{_and_more(len(found), _TERMS_SHOWN)}"
 
 
-def _confusions(confusions: Sequence[Confusion]) -> str:
+def _confusions(confusions: Sequence[ConfusionLine]) -> str:
     if not confusions:
-        return "## 10. What was heard instead\n\nNothing."
+        return "## 10. What was heard instead\n\nEvery term was heard."
     rows = [
-        [c.term, c.heard or "(nothing)", str(c.count), "a listed term" if c.listed else "", percent(c.similarity)]
+        [c.term, c.heard or "(nothing)", str(c.count), c.kind, f"{c.similarity:.2f}"]
         for c in confusions[:_CONFUSIONS_SHOWN]
     ]
-    shown = table(["term", "heard", "times", "gravest", "alike"], rows)
+    shown = table(["term", "heard", "times", "kind", "alike"], rows)
     return f"## 10. What was heard instead\n\n{shown}{_and_more(len(confusions), _CONFUSIONS_SHOWN)}"
 
 
-def _numbers(numbers: dict[str, int]) -> str:
-    if not numbers:
+def _numbers(numbers: Sequence[NumberLine]) -> str:
+    if not any(line.length or line.errors for line in numbers):
         return ""
-    rows = [[name.replace("_", " "), str(count)] for name, count in numbers.items()]
-    return "## 11. Numbers and doses\n\n" + table(["count", "n"], rows)
+    rows = [[n.kind, percent(n.rate), f"{n.errors}/{n.length}", str(n.rows)] for n in numbers]
+    return "## 11. Numbers and doses\n\n" + table(["kind", "error rate", "errors", "rows with errors"], rows)
 
 
 def _foot(signatures: Sequence[Signature]) -> str:
@@ -201,7 +203,8 @@ def ranking_markdown(ranking: Ranking) -> str:
     ]  # fmt: skip
     n = ranking.standings[0].rows
     note = f"{n} identical rows, ranked by {ranking.metric.upper()}; differences are means over terms, in points."
-    return f"# Leaderboard of {len(rows)} systems\n\n{note}\n\n{table(header, rows)}\n\n{_foot(list(ranking.signatures.values()))}\n"
+    parts = [f"# Leaderboard of {len(rows)} systems", note, table(header, rows), _foot([*ranking.signatures.values()])]
+    return "\n\n".join(parts) + "\n"
 
 
 # --- comparison -------------------------------------------------------------------------------------------------------

@@ -8,17 +8,19 @@ Nothing is paired by position, with one exception that says so: two plain text f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 from clinical_asr.cycle import manifest_digest
 from clinical_asr.errors import ScoringError
-from clinical_asr.keywords import KeywordCount, keyword_hits
+from clinical_asr.keywords import KeywordCount, count_keyword
 from clinical_asr.metrics import METRIC_VERSION, character_errors_batch, word_errors_batch
 from clinical_asr.records import Hypothesis, Stratum
 from clinical_asr.tally import Score, Signature, Tally
-from clinical_asr.text import DEFAULT_NORMALISER, normalise
+from clinical_asr.text import DEFAULT_NORMALISER
+from clinical_asr.text import normaliser as _function
 
 _CHUNK = 4096  # rows scored at a time: large enough to be fast, small enough for flat memory
 
@@ -34,6 +36,7 @@ def iter_scores(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORM
     Raises ScoringError naming the row if its id is missing or stands twice, if its reference is empty, or if its term
     is not in its reference: such a row would count as a hit or a miss of nothing.
     """
+    clean = _function(normaliser)
     source, seen = iter(hypotheses), set[str]()
     while rows := list(islice(source, _CHUNK)):
         for row in rows:
@@ -41,12 +44,12 @@ def iter_scores(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORM
                 why = "stands twice" if row.id else "has no id"
                 raise ScoringError(why, where=_place(row), mend="run: clinical-asr manifest check")
             seen.add(row.id)
-        yield from _score_chunk(rows, normaliser)
+        yield from _score_chunk(rows, clean)
 
 
-def _score_chunk(rows: Sequence[Hypothesis], normaliser: str) -> Iterator[Score]:
-    references = [_reference(row, normaliser) for row in rows]
-    hypotheses = [normalise(row.pred_text, normaliser) for row in rows]
+def _score_chunk(rows: Sequence[Hypothesis], clean: Callable[[str], str]) -> Iterator[Score]:
+    references = [_reference(row, clean) for row in rows]
+    hypotheses = [clean(row.pred_text) for row in rows]
     words = word_errors_batch(references, hypotheses)
     characters = character_errors_batch(references, hypotheses)
     for place, row in enumerate(rows):
@@ -55,7 +58,7 @@ def _score_chunk(rows: Sequence[Hypothesis], normaliser: str) -> Iterator[Score]
             wrong_rows=int(references[place] != hypotheses[place]),
             words=words[place],
             characters=characters[place],
-            keywords=_keywords(row, references[place], hypotheses[place], normaliser),
+            keywords=_keywords(row, references[place], hypotheses[place], clean),
             row_rates=words[place].rate or 0.0,
         )
         yield _score_row(row, tally)
@@ -65,21 +68,26 @@ def _place(row: Hypothesis) -> str:
     return f"row {row.id or '?'}" + (f" ({row.audio_filepath})" if row.audio_filepath else "")
 
 
-def _reference(row: Hypothesis, normaliser: str) -> str:
-    reference = normalise(row.text, normaliser)
+def _reference(row: Hypothesis, clean: Callable[[str], str]) -> str:
+    reference = clean(row.text)
     if not reference:
         raise ScoringError("reference is empty", where=_place(row), mend="write what was said, or leave the row out")
     return reference
 
 
-def _keywords(row: Hypothesis, reference: str, hypothesis: str, normaliser: str) -> KeywordCount:
+def _keywords(row: Hypothesis, reference: str, hypothesis: str, clean: Callable[[str], str]) -> KeywordCount:
     if not row.term and row.entity_category is None:
         return KeywordCount.zero()
-    term = normalise(row.term, normaliser)
+    term = _clean_term(row.term, clean)
     if not term or f" {term} " not in f" {reference} ":
         why = f"term {row.term!r} is not in its reference {row.text!r}" if term else f"term {row.term!r} is empty"
         raise ScoringError(why, where=_place(row), mend="correct the term or the reference")
-    return keyword_hits(row.text, row.pred_text, row.term, normaliser)
+    return count_keyword(reference, hypothesis, term)
+
+
+@lru_cache(maxsize=16_384)
+def _clean_term(term: str, clean: Callable[[str], str]) -> str:
+    return clean(term)
 
 
 def _score_row(row: Hypothesis, tally: Tally) -> Score:
@@ -115,7 +123,7 @@ def signature(hypotheses: Sequence[Hypothesis], normaliser: str = DEFAULT_NORMAL
     """What the scores rest on. Raises ScoringError if several models transcribed the rows, or if there are none."""
     if not hypotheses:
         raise ScoringError("there are no hypotheses", where="scores", mend="transcribe a manifest first")
-    normalise("", normaliser)  # an unknown name is refused here, not in the middle of the rows
+    _function(normaliser)  # an unknown name is refused here, not in the middle of the rows
     models = Counter((row.model, row.model_digest) for row in hypotheses)
     if len(models) > 1:
         named = " and ".join(

@@ -87,7 +87,7 @@ class _Draw:
 def split(rows: Sequence[ClinicalUtterance], config: SplitConfig | None = None) -> Split:
     """Divide ``rows`` into training and validation, stratified by entity category.
 
-    A category of one row goes to training with a warning. Raises TooFewRowsError (exit code 3) if a priority category is
+    A category of one row goes to training with a warning. Raises TooFewRowsError (exit code 3) if a priority one is
     too small, ConfigError if a hold-out would leave nothing to train on, FlywheelError on missing or doubled ids.
     """
     config = config or SplitConfig()

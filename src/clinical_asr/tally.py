@@ -138,7 +138,7 @@ class Line:
     misses: int
     """Occurrences that were not heard: what KER counts."""
     false_insertions: int
-    """Times a row's term was heard more often than said."""
+    """Times a listed term (any of the board's) was heard in these rows more often than said."""
     wer_low: float | None
     wer_high: float | None
     cer_low: float | None
@@ -152,17 +152,42 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Confusion:
-    """What was heard instead of a term: other words, or (gravest) another listed term."""
+class ConfusionLine:
+    """What was heard instead of a term, and how often."""
 
     term: str
     heard: str
+    """Empty if nothing was."""
     count: int
-    entity_category: str = ""
-    listed: bool = False
-    """True if ``heard`` is itself a term of this benchmark."""
-    similarity: float = 0.0
+    kind: str
+    """``listed drug`` (gravest: a drug heard as another listed drug), ``listed term``, ``look-alike``, ..."""
+    similarity: float
     """How alike the two are written, 0 to 1."""
+    entity_category: str = ""
+    """Category of the term that was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class FalseInsertion:
+    """A listed term that was heard where nobody said it."""
+
+    term: str
+    count: int
+    rows: int
+    entity_category: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberLine:
+    """Errors of one kind of number word: ``value``, ``unit``, ``negation`` or ``laterality``."""
+
+    kind: str
+    errors: int
+    length: int
+    """How many the references hold."""
+    rate: float | None
+    rows: int
+    """Rows with an error of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +204,8 @@ class Leaderboard:
     by_stratum: list[Line]
     by_voice: list[Line]
     by_context: list[Line]
-    false_insertions: list[Line]
+    false_insertions: list[FalseInsertion]
     """The terms nobody said, most often heard first."""
-    confusions: list[Confusion]
-    numbers: dict[str, int]
-    """Errors in numbers, doses and the words that turn them round, by kind."""
+    confusions: list[ConfusionLine]
+    """Gravest first, then most often."""
+    numbers: list[NumberLine]

@@ -1,0 +1,203 @@
+"""One document for any transcripts: corpus rates, and every occurrence of every listed term.
+
+``clinical-asr scores --json OUT`` writes the value as it stands::
+
+    {"normaliser", "metric_version", "rows", "words", "characters", "wer", "cer", "ser", "ker", "wer_row_mean",
+     "substitutions", "deletions", "insertions",
+     "terms": {"occurrences", "hits", "misses", "false_insertions", "ker", "precision", "ker_low", "ker_high",
+               "variant_hits", "variant_ker"},
+     "by_category": {"drug": {the same fields}, ...}, "by_term": {"cefazolin": {the same fields}, ...},
+     "confusions": [{"term", "heard", "count", "kind", ...}], "numbers": [{"kind", "errors", "length", ...}]}
+
+With a list of terms each occurrence of each listed term in each reference counts, wherever it stands. Without one only
+the rows' own terms count, as on a leaderboard.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from clinical_asr.confusions import GRAVITY, confusions
+from clinical_asr.errors import ScoringError
+from clinical_asr.keywords import KeywordCount, TermIndex
+from clinical_asr.metrics import METRIC_VERSION
+from clinical_asr.mishearings import NumberTotals
+from clinical_asr.records import Hypothesis, Term
+from clinical_asr.scores import iter_scores
+from clinical_asr.statistics import clustered_counts_interval, proportion_interval
+from clinical_asr.tally import ConfusionLine, NumberLine, Score, Tally
+from clinical_asr.text import DEFAULT_NORMALISER
+
+_BETWEEN_VARIANTS = re.compile(r"\s*[;|]\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class TermTotals:
+    """Counts of one term, one category or all terms. Rates are fractions, ``None`` where nothing can be divided by."""
+
+    occurrences: int
+    hits: int
+    misses: int
+    false_insertions: int
+    ker: float | None
+    precision: float | None
+    """Hits over all that was heard as a listed term."""
+    ker_low: float | None
+    ker_high: float | None
+    variant_hits: int
+    """Hits where registered variants count too: beside the strict hits, never instead of them."""
+    variant_ker: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSummary:
+    """See the module for the JSON shape."""
+
+    normaliser: str
+    metric_version: str
+    rows: int
+    words: int
+    characters: int
+    wer: float | None
+    cer: float | None
+    ser: float | None
+    ker: float | None
+    wer_row_mean: float | None
+    substitutions: int
+    deletions: int
+    insertions: int
+    terms: TermTotals
+    by_category: dict[str, TermTotals]
+    by_term: dict[str, TermTotals]
+    confusions: list[ConfusionLine]
+    """Only with a list of terms."""
+    numbers: list[NumberLine]
+
+
+def summarise(
+    hypotheses: Iterable[Hypothesis], terms: Sequence[Term] | None = None, normaliser: str = DEFAULT_NORMALISER
+) -> ScoreSummary:
+    """Score transcripts of any length, row after row, in memory that does not grow with the rows.
+
+    ``terms`` may carry ``variants`` (``;`` between them) in ``extra``. Raises ScoringError as ``iter_scores`` does, and
+    if a term is empty or listed twice, or if there are no rows.
+
+    >>> row = Hypothesis(id="a", audio_filepath="", duration=0.0, text="Give cefazolin, not heparin.",
+    ...                  pred_text="give cefa zolin not heparin heparin")
+    >>> from clinical_asr.records import EntityCategory
+    >>> listed = [Term(term="cefazolin", entity_category=EntityCategory.DRUG),
+    ...           Term(term="heparin", entity_category=EntityCategory.DRUG)]
+    >>> found = summarise([row], listed)
+    >>> found.ker, found.by_term["heparin"].precision, found.terms.false_insertions
+    (0.5, 0.5, 1)
+    """
+    counts = _ListCounts(terms, normaliser) if terms is not None else _OwnCounts()
+    total, numbers = Tally.zero(), NumberTotals(normaliser)
+    for row in iter_scores(hypotheses, normaliser):
+        total = total + row.tally
+        counts.add(row)
+        numbers.add(row)
+    if not total.rows:
+        raise ScoringError("there are no rows", where="scores", mend="transcribe a manifest first")
+    by_term = {term: _totals([pair]) for term, pair in counts.by_term.items()}
+    everything = _totals(list(counts.by_term.values()))
+    words = total.words
+    return ScoreSummary(
+        normaliser=normaliser, metric_version=METRIC_VERSION, rows=total.rows, words=words.length,
+        characters=total.characters.length, wer=total.wer, cer=total.cer, ser=total.ser, ker=everything.ker,
+        wer_row_mean=total.wer_row_mean, substitutions=words.substitutions, deletions=words.deletions,
+        insertions=words.insertions, terms=everything, by_category=_by_category(counts), by_term=by_term,
+        confusions=counts.confusion_lines(), numbers=numbers.lines(),
+    )  # fmt: skip
+
+
+Pair = tuple[KeywordCount, KeywordCount]
+"""Strict and variant-aware counts of one term."""
+_NOTHING: Pair = (KeywordCount.zero(), KeywordCount.zero())
+
+
+class _OwnCounts:
+    """Each row's own term."""
+
+    def __init__(self) -> None:
+        self.by_term: dict[str, Pair] = {}
+        self.categories: dict[str, str] = {}
+
+    def add(self, row: Score) -> None:
+        """Count one row."""
+        if row.term:
+            self.categories.setdefault(row.term, row.entity_category or "")
+            self._count(row.term, row.tally.keywords, row.tally.keywords)
+
+    def _count(self, term: str, strict: KeywordCount, loose: KeywordCount) -> None:
+        before = self.by_term.get(term, _NOTHING)
+        self.by_term[term] = (before[0] + strict, before[1] + loose)
+
+    def confusion_lines(self) -> list[ConfusionLine]:
+        """Without a list nothing is a listed term."""
+        return []
+
+
+class _ListCounts(_OwnCounts):
+    """Every listed term, wherever it stands."""
+
+    def __init__(self, terms: Sequence[Term], normaliser: str) -> None:
+        super().__init__()
+        self._index = TermIndex([(t.term, t.entity_category.value, _variants(t)) for t in terms], normaliser)
+        self._has_variants = any(_variants(term) for term in terms)
+        self.categories = dict(self._index.categories)
+        self.by_term = dict.fromkeys(self.categories, _NOTHING)
+        self._confusions: Counter[tuple[str, str, str, float]] = Counter()
+
+    def add(self, row: Score) -> None:
+        sides = (row.reference, row.hypothesis)
+        if not any(self._index.find(side, self._has_variants) for side in sides):
+            return
+        strict = self._index.score(*sides)
+        loose = self._index.score(*sides, variants=True) if self._has_variants else strict
+        for term, count in strict.items():
+            if count != _NOTHING[0] or loose[term] != _NOTHING[0]:
+                self._count(term, count, loose[term])
+        found = confusions(*sides, self._index)
+        self._confusions.update((one.term, one.heard, one.kind, one.similarity) for one in found)
+
+    def confusion_lines(self) -> list[ConfusionLine]:
+        """Gravest first, then most often."""
+        lines = [
+            ConfusionLine(term, heard, n, kind, alike, self.categories[term])
+            for (term, heard, kind, alike), n in self._confusions.items()
+        ]
+        gravity = {str(kind): place for place, kind in enumerate(GRAVITY)}
+        return sorted(lines, key=lambda c: (gravity[c.kind], -c.count, -c.similarity, c.term, c.heard))
+
+
+def _variants(term: Term) -> list[str]:
+    written = str(term.extra.get("variants") or "").strip()
+    return [variant for variant in _BETWEEN_VARIANTS.split(written) if variant]
+
+
+def _by_category(counts: _OwnCounts) -> dict[str, TermTotals]:
+    groups: Mapping[str, list[Pair]] = defaultdict(list)
+    for term, pair in counts.by_term.items():
+        groups[counts.categories[term]].append(pair)
+    return {category: _totals(groups[category]) for category in sorted(groups) if category}
+
+
+def _totals(pairs: Sequence[Pair]) -> TermTotals:
+    strict = sum((pair[0] for pair in pairs), KeywordCount.zero())
+    loose = sum((pair[1] for pair in pairs), KeywordCount.zero())
+    said = [pair[0] for pair in pairs if pair[0].occurrences]
+    low: float | None = None
+    high: float | None = None
+    if len(said) == 1:
+        low, high = proportion_interval(strict.misses, strict.occurrences)
+    elif said:
+        low, high = clustered_counts_interval([c.misses for c in said], [c.occurrences for c in said])
+    return TermTotals(
+        occurrences=strict.occurrences, hits=strict.hits, misses=strict.misses,
+        false_insertions=strict.false_insertions, ker=strict.ker, precision=strict.precision,
+        ker_low=low, ker_high=high, variant_hits=loose.hits, variant_ker=loose.ker,
+    )  # fmt: skip
