@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from text_grammar import Grammar
 from text_sources import SOURCES, Source, archive_of, documents, fetch, version_of
 from text_style import speak, split_sentences
-from text_vocabulary import Vocabulary, build_vocabulary
+from text_vocabulary import UNWELCOME, Vocabulary, build_vocabulary
 
 HERE = Path(__file__).parent
 GENERATED = {"everyday": 40_000, "ward": 45_000, "coverage": 60_000}
@@ -118,6 +118,7 @@ def build(cache: Path, out: Path, seed: int) -> dict[str, object]:
         seen.update(fresh)
         rows.extend((kind, sentence) for sentence in fresh)
     rng.shuffle(rows)
+    rows = [row for row in rows if not UNWELCOME.search(row[1])]
     parts = {
         "validation": rows[:VALIDATION],
         "train": rows[VALIDATION:],
