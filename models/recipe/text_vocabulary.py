@@ -17,7 +17,7 @@ _RUDE = re.compile(
     r"whor\w*|slut\w*|bitch\w*|rap(?:e[sd]?|ist\w*|ing)|porn\w*|tits?|ass(?:es|hole\w*)?|retard\w*|anal|"
     r"blowjob\w*|masturb\w*|orgasm\w*|dildo\w*|cum(?:s|ming)?|jizz\w*|hentai|milf\w*|nazi\w*|wank\w*|sex\w*)$"
 )
-# A last look at whole sentences: words WordNet does not mark as rude, and what is out of place in a ward demo.
+# Last look at whole sentences: words WordNet does not mark as rude, and what is out of place in a demo.
 UNWELCOME = re.compile(
     r"\b(?:dickheads?|negros?|negroes|goddamn\w*|bastards?|horny|nudes?|nudity|erotic\w*|molest\w*|boobs?|titties|"
     r"piss\w*|crap|crappy|douche\w*|bondage|fetish\w*|incest\w*|hookers?|homo|hardcore|strippers?|pedophil\w*|"
