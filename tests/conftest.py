@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_model import SENTENCES, make_tiny_model, write_tones  # noqa: E402
+from tiny_model import SENTENCES, make_tiny_model, write_tones
 
 
 @pytest.fixture(scope="session", autouse=True)

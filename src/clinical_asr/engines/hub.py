@@ -28,7 +28,7 @@ def download(base: str, *, endpoint: str | None = None, cache: Path | None = Non
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise _unreachable(base, error) from None
     except Exception as error:  # the hub's HTTP client has its own family of connection errors
-        if type(error).__module__.split(".")[0] in ("httpx", "httpcore", "requests", "urllib3"):
+        if type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
             raise _unreachable(base, error) from None
         raise
 
