@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
 from clinical_asr.errors import FlywheelError
 
@@ -121,7 +122,6 @@ _INNER_APOSTROPHE = re.compile(r"'(?<=[^\W\d]')(?=[^\W\d])")
 _INITIALS = re.compile(r"\.(?<=\b[a-z]\.)(?=[a-z]\b)")
 _BARE_DECIMAL = re.compile(r"\.(?<![\w.']\.)(?=[0-9])")
 _SPACED_SLASH = re.compile(r"(?<=[0-9])\s*/\s*(?=[0-9])")
-_ALWAYS_SEPARATORS = str.maketrans(dict.fromkeys('-;:?!()"[]{}#$&*+@\\`|~', " "))
 _TOKEN = re.compile(
     r"""(?: (?<![\w.,]) [0-9]{1,3} (?:,[0-9]{3})+ (?![0-9]|,[0-9]) (?:[./^][0-9]+)*      # 1,000 or 1,000.5
           | [^\W_]+ (?: (?<=[0-9])[./^](?=[0-9]) [^\W_]+ )*                             # words, 2.5, 120/80, 10^9
@@ -195,19 +195,13 @@ def clinical_v1(text: str) -> str:
     text = text.lower() if text.isascii() else _plain(text)
     if _ONLY_WORDS.fullmatch(text):
         return " ".join(text.rstrip().rstrip(".").translate(_SEPARATORS).split())
-    return _attach(" ".join(_tokens(_mark(text))))
+    return _attach(" ".join(filter(None, map(_token, _mark(text).split()))))
 
 
-def _tokens(text: str) -> list[str]:
-    """Words and numbers; only a token with something in it besides letters and digits needs the pattern."""
-    tokens: list[str] = []
-    for part in text.translate(_ALWAYS_SEPARATORS).split():
-        token = part.strip(".,")
-        if token.isalnum():
-            tokens.append(token)
-        else:
-            tokens.extend(_TOKEN.findall(token))
-    return tokens
+@lru_cache(maxsize=1 << 15)
+def _token(part: str) -> str:
+    """Words and numbers in a part between two spaces; parts recur, hence the (bounded) memory of past answers."""
+    return " ".join(_TOKEN.findall(part))
 
 
 def _mark(text: str) -> str:
