@@ -6,10 +6,10 @@ import random
 from collections import Counter
 
 import pytest
-from board import utterance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from board import utterance
 from clinical_asr.config import SplitConfig
 from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.records import ClinicalUtterance, EntityCategory, Stratum
@@ -139,7 +139,9 @@ def test_whole_hold_outs_never_reach_training_and_every_stratum_has_rows(seed: i
 
 
 def test_a_held_out_term_is_held_out_where_it_is_only_mentioned() -> None:
-    rows = [utterance(f"{i}{v}", text=f"give term{i}", term=f"term{i}", voice=f"v{v}") for i in range(4) for v in range(3)]
+    rows = [
+        utterance(f"{i}{v}", text=f"give term{i}", term=f"term{i}", voice=f"v{v}") for i in range(4) for v in range(3)
+    ]
     rows += [utterance(f"x{i}", text=f"not term{i} but other{i}", term=f"other{i}") for i in range(4)]
     found = split(rows, SplitConfig(hold_out_terms=2))
     for term in {row.term for row in found.validation if row.extra["stratum"] == "new term"}:
@@ -170,7 +172,9 @@ def test_a_same_sentence_row_per_category_is_left_where_hold_outs_exceed_the_fra
 
 
 def test_a_category_of_one_row_is_trained_on_with_a_warning() -> None:
-    found = split([*benchmark(6), utterance("lonely", text="call the sister", term="sister", category=EntityCategory.ROLE)])
+    found = split(
+        [*benchmark(6), utterance("lonely", text="call the sister", term="sister", category=EntityCategory.ROLE)]
+    )
     assert found.strata["lonely"] is Stratum.TRAINED
     assert found.warnings == ["role has one row: it is trained on and nothing of it is judged"]
 

@@ -86,7 +86,7 @@ def summarise(
     if a term is empty or listed twice, or if there are no rows.
 
     >>> row = Hypothesis(id="a", audio_filepath="", duration=0.0, text="Give cefazolin, not heparin.",
-    ...                  pred_text="give cefa zolin not heparin heparin")
+    ...                  pred_text="heparin give cefa zolin not heparin")
     >>> from clinical_asr.records import EntityCategory
     >>> listed = [Term(term="cefazolin", entity_category=EntityCategory.DRUG),
     ...           Term(term="heparin", entity_category=EntityCategory.DRUG)]

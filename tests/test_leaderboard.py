@@ -1,0 +1,159 @@
+"""The board: sections in order, counts that add up, intervals that hold, several systems on identical rows."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from board import board, hypothesis, rows, scored
+from clinical_asr.errors import ScoringError
+from clinical_asr.leaderboard import leaderboard, rank
+from clinical_asr.records import EntityCategory, Hypothesis, IpaSource, Stratum
+from clinical_asr.report import leaderboard_markdown, ranking_markdown
+from clinical_asr.tally import Leaderboard
+
+SECTIONS = ["by_entity_category", "by_ipa_source", "by_noise_level", "by_term", "by_stratum", "by_voice", "by_context"]
+
+
+def mixed() -> Leaderboard:
+    return board(
+        rows(40, 10, terms=8, voice="v1"),
+        rows(20, 15, terms=4, start=100, category=EntityCategory.LAB, source=IpaSource.MAGPIE_G2P, noise="snr_5db", voice="v2"),
+        rows(20, 0, terms=4, start=200, category=EntityCategory.ROLE, source=IpaSource.G2P, noise="snr_15db", voice="v2"),
+    )  # fmt: skip
+
+
+def test_the_document_has_its_sections_in_order_and_reads_back() -> None:
+    found = mixed()
+    document = msgspec.json.decode(msgspec.json.encode(found))
+    assert list(document) == ["signature", "headline", *SECTIONS, "false_insertions", "confusions", "numbers"]
+    assert list(document["headline"])[:6] == ["key", "rows", "wer", "cer", "ker", "ser"]
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Leaderboard) == found
+
+
+def test_every_section_adds_up_to_the_headline() -> None:
+    found = mixed()
+    assert (found.headline.rows, found.headline.misses, found.headline.occurrences) == (80, 25, 80)
+    assert found.headline.ker == 25 / 80
+    for name in ("by_entity_category", "by_ipa_source", "by_noise_level", "by_term", "by_voice", "by_context"):
+        lines = getattr(found, name)
+        for count in ("rows", "misses", "occurrences", "words"):
+            assert sum(getattr(line, count) for line in lines) == getattr(found.headline, count), (name, count)
+
+
+def test_lines_stand_in_a_sensible_order() -> None:
+    found = mixed()
+    assert [line.key for line in found.by_ipa_source] == ["g2p", "override"]  # magpie_g2p is g2p
+    assert [line.key for line in found.by_noise_level] == ["clean", "snr_15db", "snr_5db"]
+    kers = [line.ker or 0 for line in found.by_term]
+    assert kers == sorted(kers, reverse=True) and kers[0] > kers[-1]
+    assert found.by_term[0].entity_category == "lab"
+
+
+def test_every_interval_holds_its_rate() -> None:
+    found = mixed()
+    for line in [found.headline, *found.by_entity_category, *found.by_term]:
+        for rate in ("ker", "wer", "cer", "ser"):
+            low, value, high = (getattr(line, f"{rate}{end}") for end in ("_low", "", "_high"))
+            assert low - 1e-12 <= value <= high + 1e-12, (line.key, rate)
+
+
+def test_fewer_terms_give_a_wider_interval() -> None:
+    """The same 200 rows and the same 50 % missed, once 4 terms that share their fate and once 40."""
+
+    def clustered(terms: int) -> float:
+        each = 200 // terms
+        lines = [
+            hypothesis(f"r{t:02d}{i:03d}", heard=t % 2 == 0, term=f"term{t}") for t in range(terms) for i in range(each)
+        ]
+        line = board(lines).headline
+        return (line.ker_high or 0) - (line.ker_low or 0)
+
+    assert clustered(4) > 2 * clustered(40)
+
+
+def test_strata_come_from_the_split() -> None:
+    scores, signature = scored(rows(10, 5))
+    strata = {row.id: Stratum.TRAINED if i < 6 else Stratum.NEW_TERM for i, row in enumerate(scores)}
+    found = leaderboard(scores, signature, strata)
+    assert [(line.key, line.rows) for line in found.by_stratum] == [("trained", 6), ("new term", 4)]
+    assert leaderboard(scores, signature).by_stratum == []
+
+
+def test_confusions_false_insertions_and_numbers_are_told() -> None:
+    lines = [
+        hypothesis("a", term="cefazolin"),
+        hypothesis("b", term="cefoxitin"),
+        *(msgspec.structs.replace(hypothesis(f"c{i}"), pred_text="please give cefoxitin now") for i in range(3)),
+        msgspec.structs.replace(hypothesis("d"), text="Give cefazolin 2.5 mg", pred_text="give cefazolin 25 mg"),
+    ]
+    found = board(lines)
+    first = found.confusions[0]
+    assert (first.term, first.heard, first.count, first.kind) == ("cefazolin", "cefoxitin", 3, "listed drug")
+    assert [(f.term, f.count, f.rows) for f in found.false_insertions] == [("cefoxitin", 3, 3)]
+    assert found.headline.false_insertions == 3
+    values = next(n for n in found.numbers if n.kind == "value")
+    assert (values.errors, values.length, values.rows) == (1, 1, 1)
+
+
+def test_general_speech_without_terms_has_a_board_too() -> None:
+    speech = [Hypothesis(id=f"{i}", audio_filepath="", text=f"we met {i} friends", pred_text=f"we met {i} friend", duration=1)
+              for i in range(6)]  # fmt: skip
+    found = board(speech)
+    assert found.headline.ker is None and found.headline.ker_low is None and found.headline.wer == 0.25
+    assert found.by_term == [] and found.by_entity_category == []
+    assert "No row has a term" in leaderboard_markdown(found)
+
+
+def test_a_board_without_rows_or_with_other_rows_than_it_signs_is_refused() -> None:
+    scores, signature = scored(rows(10, 5))
+    for wrong, why in (([], "no rows"), (scores[1:], "signature says 10"), ([*scores, scores[0]], "stands twice")):
+        with pytest.raises(ScoringError, match=why):
+            leaderboard(wrong, signature)
+
+
+# --- several systems ---
+
+
+def systems(*misses: int) -> list[tuple[str, list, object]]:  # type: ignore[type-arg]
+    return [(f"model{m}", *scored(rows(200, m, terms=20, model=f"model{m}", digest=str(m)))) for m in misses]
+
+
+def test_systems_are_ranked_with_paired_intervals_against_the_best() -> None:
+    ranking = rank(systems(100, 20, 21))
+    assert [s.name for s in ranking.standings] == ["model20", "model21", "model100"]
+    assert [s.place for s in ranking.standings] == [1, 2, 3]
+    best, close, far = ranking.standings
+    assert best.difference is None
+    assert close.low is not None and close.low < 0 < (close.high or 0)
+    assert far.difference == pytest.approx(0.4) and far.p_value is not None and far.p_value < 0.001
+    assert far.p_holm is not None and far.p_holm >= far.p_value
+    text = ranking_markdown(ranking)
+    assert text.index("model20") < text.index("model100") and "+40.0" in text
+
+
+def test_systems_on_other_rows_are_refused() -> None:
+    one, two = systems(10, 20)
+    shorter = ("short", *scored(rows(199, 20, terms=20)))
+    with pytest.raises(ScoringError, match="short: was not scored on the same rows as model10"):
+        rank([one, shorter])
+    with pytest.raises(ScoringError, match="own name"):
+        rank([one, one])
+    assert rank([one, two]).standings[0].name == "model10"
+
+
+# --- Markdown ---
+
+
+def test_the_markdown_puts_the_headline_first_and_the_signature_last() -> None:
+    found = mixed()
+    text = leaderboard_markdown(found)
+    titles = ["## 1. Headline", "## 2. KER by entity category", "## 3. KER by source", "## 4. KER by noise", "## 5. KER per term",
+              "## 6.", "## 7.", "## 8.", "## 9.", "## 10."]  # fmt: skip
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+    assert "31.2 %" in text and "25 / 80 terms" in text
+    assert text.rstrip().splitlines()[-1].startswith("`normaliser clinical-v1 | metrics")
+    for block in text.split("\n\n"):
+        if block.startswith("|"):
+            assert len({len(line) for line in block.splitlines()}) == 1, "columns are not aligned"
