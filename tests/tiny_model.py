@@ -103,6 +103,7 @@ def _ctc(shape: Shape) -> dict[str, Any]:
 def model_config(shape: Shape, tokenizer: Path, kind: str) -> dict[str, Any]:
     """The ``model:`` section NeMo's own recipes would write; ``kind`` is ``tdt``, ``rnnt`` or ``ctc``."""
     head = _ctc(shape) if kind == "ctc" else _transducer(shape, [0, 1, 2, 3, 4] if kind == "tdt" else [])
+    data = {"manifest_filepath": None, "sample_rate": 16000, "batch_size": 4, "use_start_end_token": False}
     masks = {"freq_masks": 2, "time_masks": 2, "freq_width": 27, "time_width": 0.05}
     return {
         "sample_rate": 16000, "compute_eval_loss": False, "log_prediction": False, "rnnt_reduction": "mean_batch",
@@ -112,6 +113,7 @@ def model_config(shape: Shape, tokenizer: Path, kind: str) -> dict[str, Any]:
         "preprocessor": _preprocessor(shape),
         "spec_augment": {"_target_": "nemo.collections.asr.modules.SpectrogramAugmentation", **masks},
         "encoder": _encoder(shape),
+        "train_ds": {**data, "shuffle": True}, "validation_ds": {**data, "shuffle": False},
         "optim": {"name": "adamw", "lr": 1e-3},
         **head,
     }  # fmt: skip

@@ -1,0 +1,115 @@
+"""Recognition with a real (tiny, untrained) NeMo model: rows that cannot be heard never move the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from clinical_asr.config import TranscriptionConfig
+from clinical_asr.errors import AudioError, ModelError
+from clinical_asr.hypotheses import transcribe_rows
+from clinical_asr.jsonl import read_rows
+from clinical_asr.records import Hypothesis, Outcome, Utterance
+
+pytest.importorskip("nemo")
+
+from clinical_asr.engines.nemo_asr import NemoTranscriber
+
+pytestmark = pytest.mark.nemo
+
+
+@pytest.fixture(scope="module")
+def transcriber(tiny_nemo: Path) -> NemoTranscriber:
+    return NemoTranscriber(tiny_nemo, TranscriptionConfig(batch_size=5), name="tiny")
+
+
+@pytest.fixture
+def audio(tiny_manifest: Path) -> dict[str, Path]:
+    rows = read_rows(tiny_manifest, Utterance)
+    return {row.id: tiny_manifest.parent / row.audio_filepath for row in rows}
+
+
+def test_every_row_is_heard_under_its_own_key(transcriber: NemoTranscriber, audio: dict[str, Path]) -> None:
+    together = transcriber.transcribe(audio)
+    assert together.keys() == audio.keys()
+    assert all(isinstance(text, str) for text in together.values())
+    assert len(set(together.values())) > 1
+    alone = {key: transcriber.transcribe({key: audio[key]})[key] for key in list(audio)[:4]}
+    assert alone == {key: together[key] for key in alone}
+
+
+def spoil(folder: Path, good: Path) -> dict[str, Path]:
+    """Recordings that stock transcription drops, dies of, or averages."""
+    samples, rate = soundfile.read(good)
+    bad = {name: folder / f"{name}" for name in ("text.wav", "payload.flac", "stereo.wav", "empty.wav", "nan.wav")}
+    bad["text.wav"].write_text("not audio")
+    soundfile.write(bad["payload.flac"], samples, rate)
+    content = bytearray(bad["payload.flac"].read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 400] = bytes(400)
+    bad["payload.flac"].write_bytes(content)
+    soundfile.write(bad["stereo.wav"], np.stack([samples, samples], 1), rate)
+    soundfile.write(bad["empty.wav"], samples[:0], rate)
+    soundfile.write(bad["nan.wav"], np.full(16_000, np.nan), rate, subtype="FLOAT")
+    return bad | {"missing": folder / "missing.wav"}
+
+
+def test_bad_recordings_fail_alone(transcriber: NemoTranscriber, audio: dict[str, Path], tmp_path: Path) -> None:
+    good = dict(list(audio.items())[:3])
+    bad = spoil(tmp_path, next(iter(good.values())))
+    heard = transcriber.transcribe({**bad, **good})
+    assert {key: heard[key] for key in good} == transcriber.transcribe(good)
+    assert all(isinstance(heard[key], AudioError) and "\n" not in str(heard[key]) for key in bad)
+
+
+def test_a_model_that_chokes_on_one_row_is_asked_again_without_it(
+    transcriber: NemoTranscriber, audio: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal = transcriber.transcribe(audio)
+    victim = soundfile.read(audio["row003"], dtype="float32")[0]
+    stock = transcriber.model.transcribe
+
+    def chokes(samples: list[Any], **options: Any) -> Any:
+        if any(len(s) == len(victim) and (s == victim).all() for s in samples):
+            raise RuntimeError("kernel\nfailed")
+        return stock(samples, **options)
+
+    monkeypatch.setattr(transcriber.model, "transcribe", chokes)
+    heard = transcriber.transcribe(audio)
+    assert isinstance(heard["row003"], ModelError) and "kernel failed" in str(heard["row003"])
+    assert {k: v for k, v in heard.items() if k != "row003"} == {k: v for k, v in normal.items() if k != "row003"}
+
+
+def test_a_batch_that_comes_back_short_is_split(
+    transcriber: NemoTranscriber, audio: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal = transcriber.transcribe(audio)
+    stock = transcriber.model.transcribe
+    drops = lambda samples, **options: stock(samples, **options)[: max(1, len(samples) - 1)]  # noqa: E731
+    monkeypatch.setattr(transcriber.model, "transcribe", drops)
+    assert transcriber.transcribe(audio) == normal
+
+
+def test_another_rate_is_resampled(transcriber: NemoTranscriber, tmp_path: Path) -> None:
+    time = np.arange(44_100) / 44_100
+    soundfile.write(tmp_path / "cd.wav", 0.1 * np.sin(2 * np.pi * 440 * time), 44_100)
+    assert isinstance(transcriber.transcribe({"cd": tmp_path / "cd.wav"})["cd"], str)
+
+
+def test_the_stage_on_a_real_model(transcriber: NemoTranscriber, tiny_manifest: Path, tmp_path: Path) -> None:
+    rows = read_rows(tiny_manifest, Utterance)
+    output, ledger = tmp_path / "offline_hyps.jsonl", tmp_path / "ledger.jsonl"
+    entries = transcribe_rows(rows, tiny_manifest.parent, transcriber, output, ledger)
+    assert {entry.outcome for entry in entries} == {Outcome.SCORED}
+    written = read_rows(output, Hypothesis)
+    assert [row.id for row in written] == [row.id for row in rows]
+    assert {(row.model, len(row.model_digest)) for row in written} == {("tiny", 16)}
+
+
+@pytest.mark.parametrize("kind", ["tiny_ctc", "tiny_rnnt"])
+def test_other_heads_transcribe_too(kind: str, audio: dict[str, Path], request: pytest.FixtureRequest) -> None:
+    heard = NemoTranscriber(request.getfixturevalue(kind)).transcribe(dict(list(audio.items())[:2]))
+    assert all(isinstance(text, str) for text in heard.values()) and len(heard) == 2
