@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import jiwer
 import kaldialign
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
 
 from clinical_asr.alignment import align, word_alignment
 from clinical_asr.errors import ScoringError
@@ -147,3 +152,35 @@ def test_ten_thousand_words_a_side_align_with_the_best_split() -> None:
 def test_pairs_of_different_number_are_refused() -> None:
     with pytest.raises(ScoringError, match="pair them by id"):
         word_counts(["a"], [])
+
+
+@pytest.mark.skipif(shutil.which("sctk") is None, reason="NIST's scoring toolkit is not installed (Debian: sctk)")
+def test_sclite_agrees_on_20000_pairs(tmp_path: Path) -> None:
+    """sclite minimises 4 S + 3 D + 3 I, so its cost is checked against that distance and its errors against ours."""
+    pairs = random_pairs(20_000, seed=7)
+    for name, side in (("reference", 0), ("hypothesis", 1)):
+        lines = [f"{pair[side]} (all_{number:05d})\n" for number, pair in enumerate(pairs)]
+        (tmp_path / name).write_text("".join(lines), encoding="utf-8")
+    command = [
+        "sctk",
+        "sclite",
+        "-e",
+        "utf-8",
+        "-i",
+        "rm",
+        "-o",
+        "rsum",
+        "stdout",
+        "-r",
+        str(tmp_path / "reference"),
+        "trn",
+    ]
+    output = subprocess.run(
+        [*command, "-h", str(tmp_path / "hypothesis"), "trn"], capture_output=True, text=True, check=True
+    )
+    line = next(line for line in output.stdout.splitlines() if "Sum" in line)
+    _, words, _, substitutions, deletions, insertions, errors = (int(n) for n in re.findall(r"\d+", line)[:7])
+    ours = sum((word_errors(*pair) for pair in pairs), ErrorCount.zero())
+    cost = sum(Levenshtein.distance(r.split(), h.split(), weights=(3, 3, 4)) for r, h in pairs)
+    assert words == ours.length and 4 * substitutions + 3 * (deletions + insertions) == cost
+    assert ours.errors <= errors <= ours.errors * 1.01
