@@ -71,7 +71,7 @@ def test_inside_five_percent_is_no_change_and_says_where_to_look() -> None:
 def test_no_change_is_inconclusive_where_a_change_could_not_have_been_seen() -> None:
     old, signature = scored(cycle(20, n=40, terms=4))
     # Two terms better, two worse: the mean stands still and the spread over terms is wide.
-    flipped = [row for row in cycle(20, n=40, terms=4, model="tuned")]
+    flipped = cycle(20, n=40, terms=4, model="tuned")
     flipped = [msgspec.structs.replace(r, pred_text=r.text if r.term in ("term0", "term1") else "no") for r in flipped]
     new, other = scored(flipped)
     found = compare(old, new, all_strata(r.id for r in old), guard(500, 5), guard(500, 5), (signature, other))
@@ -231,6 +231,13 @@ def test_the_json_has_what_machines_read_and_reads_back() -> None:
 def test_thresholds_come_from_the_config() -> None:
     old, old_signature = scored(cycle(100))
     new, new_signature = scored(cycle(85, model="tuned"))
-    found = compare(old, new, all_strata(r.id for r in old), guard(1000, 5), guard(1000, 5), (old_signature, new_signature),
-                    ComparisonConfig(keep_reduction=0.15))  # fmt: skip
+    found = compare(
+        old,
+        new,
+        all_strata(r.id for r in old),
+        guard(1000, 5),
+        guard(1000, 5),
+        (old_signature, new_signature),
+        ComparisonConfig(keep_reduction=0.15),
+    )
     assert found.verdict == "promote"

@@ -142,8 +142,12 @@ def test_rows_of_one_term_that_share_their_fate_are_worth_one_row() -> None:
     lines = [one for t in range(10) for one in rows(10, 10 if t < 4 else 0, terms=1, start=t * 10)]
     import msgspec
 
-    named = [msgspec.structs.replace(r, term=f"t{i // 10}", text=f"t{i // 10} now",
-                                     pred_text=f"t{i // 10} now" if i >= 40 else "now") for i, r in enumerate(lines)]  # fmt: skip
+    named = [
+        msgspec.structs.replace(
+            r, term=f"t{i // 10}", text=f"t{i // 10} now", pred_text=f"t{i // 10} now" if i >= 40 else "now"
+        )
+        for i, r in enumerate(lines)
+    ]
     firmness = gate(board(named)).evidence["firmness"]
     assert firmness["intracluster_correlation"] == pytest.approx(1)
     assert firmness["effective_n"] == pytest.approx(10)

@@ -18,9 +18,20 @@ SECTIONS = ["by_entity_category", "by_ipa_source", "by_noise_level", "by_term", 
 def mixed() -> Leaderboard:
     return board(
         rows(40, 10, terms=8, voice="v1"),
-        rows(20, 15, terms=4, start=100, category=EntityCategory.LAB, source=IpaSource.MAGPIE_G2P, noise="snr_5db", voice="v2"),
-        rows(20, 0, terms=4, start=200, category=EntityCategory.ROLE, source=IpaSource.G2P, noise="snr_15db", voice="v2"),
-    )  # fmt: skip
+        rows(
+            20,
+            15,
+            terms=4,
+            start=100,
+            category=EntityCategory.LAB,
+            source=IpaSource.MAGPIE_G2P,
+            noise="snr_5db",
+            voice="v2",
+        ),
+        rows(
+            20, 0, terms=4, start=200, category=EntityCategory.ROLE, source=IpaSource.G2P, noise="snr_15db", voice="v2"
+        ),
+    )
 
 
 def test_the_document_has_its_sections_in_order_and_reads_back() -> None:
@@ -97,8 +108,10 @@ def test_confusions_false_insertions_and_numbers_are_told() -> None:
 
 
 def test_general_speech_without_terms_has_a_board_too() -> None:
-    speech = [Hypothesis(id=f"{i}", audio_filepath="", text=f"we met {i} friends", pred_text=f"we met {i} friend", duration=1)
-              for i in range(6)]  # fmt: skip
+    speech = [
+        Hypothesis(id=f"{i}", audio_filepath="", text=f"we met {i} friends", pred_text=f"we met {i} friend", duration=1)
+        for i in range(6)
+    ]
     found = board(speech)
     assert found.headline.ker is None and found.headline.ker_low is None and found.headline.wer == 0.25
     assert found.by_term == [] and found.by_entity_category == []
@@ -148,8 +161,18 @@ def test_systems_on_other_rows_are_refused() -> None:
 def test_the_markdown_puts_the_headline_first_and_the_signature_last() -> None:
     found = mixed()
     text = leaderboard_markdown(found)
-    titles = ["## 1. Headline", "## 2. KER by entity category", "## 3. KER by source", "## 4. KER by noise", "## 5. KER per term",
-              "## 6.", "## 7.", "## 8.", "## 9.", "## 10."]  # fmt: skip
+    titles = [
+        "## 1. Headline",
+        "## 2. KER by entity category",
+        "## 3. KER by source",
+        "## 4. KER by noise",
+        "## 5. KER per term",
+        "## 6.",
+        "## 7.",
+        "## 8.",
+        "## 9.",
+        "## 10.",
+    ]
     places = [text.index(title) for title in titles]
     assert places == sorted(places)
     assert "31.2 %" in text and "25 / 80 terms" in text
