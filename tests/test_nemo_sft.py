@@ -21,7 +21,7 @@ pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
 
 from clinical_asr.bases import base_digest, inspect_base, sidecar_of  # noqa: E402
-from clinical_asr.engines.nemo_asr import NemoTranscriber  # noqa: E402
+from clinical_asr.engines.nemo_asr import NemoTranscriber, listen  # noqa: E402
 from clinical_asr.engines.nemo_sft import train  # noqa: E402
 from clinical_asr.nemo_file import read_config  # noqa: E402
 from clinical_asr.speech import read_speech  # noqa: E402
@@ -135,8 +135,7 @@ def test_the_best_epoch_is_written_and_patience_ends_it(job: TrainingJob, tmp_pa
 
 def test_a_real_judgement_between_epochs(job: TrainingJob) -> None:
     def evaluate(model: Any) -> dict[str, float | None]:
-        between = NemoTranscriber.from_model(model, "now", "0" * 64)
-        heard = between.transcribe({example.id: example.audio for example in job.examples})
+        heard = listen(model, {example.id: example.audio for example in job.examples})
         return {"ker": None, "wer": float(sum(isinstance(text, str) for text in heard.values()))}
 
     report = train(job, evaluate)
@@ -162,7 +161,7 @@ def test_audio_that_cannot_be_decoded_stops_it(job: TrainingJob, tmp_path: Path)
 def test_a_loss_that_is_not_a_number_stops_it(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     from clinical_asr.engines.nemo_sft import batches
 
-    monkeypatch.setattr(batches, "read_speech", lambda path: read_speech(path) * np.float32("inf"))
+    monkeypatch.setattr(batches, "read_speech", lambda path: np.full_like(read_speech(path), np.inf))
     with pytest.raises(TrainingError, match=r"epoch 1, batch 1: the loss is (nan|inf)"):
         train(job)
     assert not job.output.exists()

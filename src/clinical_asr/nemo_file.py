@@ -224,6 +224,10 @@ def restore(path: Path, device: str = "cpu") -> Any:
 
 def import_nemo() -> None:
     """Import NeMo without its banners. Raises MissingDependency."""
+    import numpy as np
+
+    if not hasattr(np, "row_stack"):  # gone in numpy 2.4; older numba-cuda needs it to compile the TDT loss
+        np.row_stack = np.vstack
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
