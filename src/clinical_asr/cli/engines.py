@@ -1,0 +1,87 @@
+"""The engines of real life, made in one place and handed to the stages: eSpeak NG, NeMo, the hub."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from clinical_asr.errors import FlywheelError
+    from clinical_asr.hypotheses import Transcriber
+    from clinical_asr.training import TrainModel
+
+
+def synthesiser() -> Callable[[str, str], NDArray[np.float32]]:
+    """(text, voice id) -> mono float32 samples at 16 kHz. Raises ConfigError for a voice that cannot be read."""
+    from clinical_asr.engines.espeak import Espeak, Voice
+
+    engine = Espeak()
+    return lambda text, voice_id: engine.synthesise(text, Voice.parse(voice_id))
+
+
+def check_voices(voice_ids: tuple[str, ...], flag: str = "--voices") -> tuple[str, ...]:
+    """The same ids, each proved to be readable before any work begins. Raises ConfigError naming the flag."""
+    from clinical_asr.engines.espeak import Espeak, Voice
+    from clinical_asr.errors import ConfigError
+
+    known_languages, known_variants = Espeak().voices(), Espeak().variants()
+    for voice_id in voice_ids:
+        voice = Voice.parse(voice_id)
+        for what, name, known in (("language", voice.language, known_languages),
+                                  ("variant", voice.variant, known_variants)):  # fmt: skip
+            if name is not None and name not in known:
+                raise ConfigError(f"{voice_id!r} has the unknown {what} {name!r}", flag, f"one of {', '.join(known)}")
+    return voice_ids
+
+
+def transcriber(path: Path, name: str = "", batch_size: int = 32, precision: str = "auto") -> Transcriber:
+    """A recogniser, its model loaded. Raises ModelError for a file that is no model, ConfigError for its settings."""
+    from clinical_asr.config import TranscriptionConfig
+    from clinical_asr.engines.nemo_asr import NemoTranscriber
+
+    quiet()
+    config = TranscriptionConfig(batch_size=batch_size, precision=precision)
+    return NemoTranscriber(path, config, name)
+
+
+def trainer() -> TrainModel:
+    """The fine-tuning engine."""
+    from clinical_asr.engines.nemo_sft import train
+
+    quiet()
+    return train
+
+
+def listener() -> Callable[[Any, Mapping[str, Path]], Mapping[str, str | FlywheelError]]:
+    """Transcribes with a model in training: what judges each epoch."""
+    from clinical_asr.engines.nemo_asr import listen
+
+    return listen
+
+
+def resolve(base: str) -> Path:
+    """The ``.nemo`` of ``mini``, a path or a Hugging Face id. ``HF_ENDPOINT`` and ``HF_TOKEN`` are read here."""
+    from clinical_asr.bases import resolve_base
+
+    return resolve_base(base, _download)
+
+
+def _download(base: str) -> Path:
+    from clinical_asr.engines.hub import download
+
+    return download(base, endpoint=os.environ.get("HF_ENDPOINT") or None, token=os.environ.get("HF_TOKEN") or None)
+
+
+def quiet() -> None:
+    """Keep the libraries' chatter off the terminal: what matters of it, the stages say themselves."""
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning", "torch", "numexpr"):
+        logging.getLogger(name).setLevel(logging.ERROR)
