@@ -32,7 +32,9 @@ class SynthesisConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _require(len(self.voices) > 0, "--voices", "at least one voice is needed")
         _require(len(self.noise_levels) > 0, "--noise-levels", "at least one noise level is needed")
-        _require(1 <= self.voices_per_sentence <= len(self.voices), "--voices-per-sentence", "is 1 to the number of voices")
+        _require(
+            1 <= self.voices_per_sentence <= len(self.voices), "--voices-per-sentence", "is 1 to the number of voices"
+        )
 
 
 class TranscriptionConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +92,9 @@ class SplitConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _require(0 < self.validation_fraction < 1, "--validation-fraction", "must lie between 0 and 1")
         _require(0 <= self.hold_out_sentences < 1, "--hold-out-sentences", "must be at least 0 and under 1")
-        _require(min(self.hold_out_voices, self.hold_out_terms) >= 0, "--hold-out-voices/--hold-out-terms", "must be >= 0")
+        _require(
+            min(self.hold_out_voices, self.hold_out_terms) >= 0, "--hold-out-voices/--hold-out-terms", "must be >= 0"
+        )
 
 
 class ComparisonConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +115,9 @@ class ComparisonConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _require(len(self.priority_categories) > 0, "--priority", "at least one category is needed")
-        _require(0 <= self.grow_reduction <= self.keep_reduction <= 1, "--keep-reduction", "needs 0 <= grow <= keep <= 1")
+        _require(
+            0 <= self.grow_reduction <= self.keep_reduction <= 1, "--keep-reduction", "needs 0 <= grow <= keep <= 1"
+        )
         _require(0 <= self.guard_margin <= self.guard_upper, "--guard-margin", "needs 0 <= margin <= upper")
 
 
@@ -156,8 +162,14 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         _require(self.batch_size >= 1, "batch_size", "must be at least 1")
         _require(self.accumulate_grad_batches >= 1, "accumulate_grad_batches", "must be at least 1")
         _require(0 < self.learning_rate <= 1, "learning_rate", "must lie in (0, 1]")
-        _require(0 <= self.min_learning_rate <= self.learning_rate, "min_learning_rate", "must lie in [0, learning_rate]")
-        _require(self.precision in ("bf16-mixed", "32-true"), "precision", "is bf16-mixed or 32-true; fp16 gives NaN with TDT")
+        _require(
+            0 <= self.min_learning_rate <= self.learning_rate, "min_learning_rate", "must lie in [0, learning_rate]"
+        )
+        _require(
+            self.precision in ("bf16-mixed", "32-true"),
+            "precision",
+            "is bf16-mixed or 32-true; fp16 gives NaN with TDT",
+        )
         _require(min(self.warmup_steps, self.warmup_epochs) >= 0, "warmup_steps", "must be at least 0")
         _require(self.replay_ratio >= 0, "replay_ratio", "must be at least 0")
 
@@ -183,8 +195,12 @@ def load_recipe(name_or_path: str) -> TrainingConfig:
 def _parse_recipe(document: bytes, where: str) -> TrainingConfig:
     import yaml
 
+    from clinical_asr.bases import refuse_request
+
     try:
         keys: Any = yaml.safe_load(document)
+        for key, value in keys.items() if isinstance(keys, dict) else ():
+            refuse_request(str(key), "" if key == "name" else value)
         return msgspec.convert({"name": Path(where).stem, **keys}, TrainingConfig)
     except (yaml.YAMLError, msgspec.ValidationError, TypeError) as error:
         raise ConfigError(f"is not a recipe ({error})", where=where) from None

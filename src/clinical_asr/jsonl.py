@@ -52,25 +52,28 @@ def _field_names(kind: type[Row]) -> frozenset[str]:
 
 def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of each non-blank line. Raises ManifestError that names the line."""
-    line_number = 0
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
+        with path.open("rb") as lines:
             for line_number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield line_number, _parse_object(path, line_number, line)
-    except UnicodeDecodeError as error:
-        raise ManifestError(path, line_number + 1, "", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
+                    yield line_number, parse_object(path, line_number, line)
     except OSError as error:
         raise ManifestError(path, None, "", _os_reason(error), "check the path") from None
 
 
-def _parse_object(path: Path, line_number: int, line: str) -> dict[str, Any]:
+def parse_object(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
+    """The JSON object of one line. Raises ManifestError that names the line."""
+    mend = "write one JSON object a line"
     try:
-        parsed = msgspec.json.decode(line)
+        parsed = msgspec.json.decode(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ManifestError(path, line_number, "", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ManifestError(path, line_number, "", f"is not JSON ({error})", "write one JSON object a line") from None
+        if line.startswith(b"\xef\xbb\xbf"):
+            mend = "save the file as UTF-8 without a byte order mark"
+        raise ManifestError(path, line_number, "", f"is not JSON ({error})", mend) from None
     if not isinstance(parsed, dict):
-        raise ManifestError(path, line_number, "", "is not a JSON object", "write one JSON object a line")
+        raise ManifestError(path, line_number, "", "is not a JSON object", mend)
     return parsed
 
 
@@ -141,7 +144,7 @@ class RowWriter:
     def finish(self) -> None:
         """Close and rename: from now on the file is complete."""
         self._file.close()
-        os.replace(self.part, self.path)
+        self.part.replace(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -173,7 +176,7 @@ class atomic_path:  # noqa: N801 - reads as a function
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if error is None:
-            os.replace(self.part, self.path)
+            self.part.replace(self.path)
         else:
             self.part.unlink(missing_ok=True)
 
@@ -210,6 +213,8 @@ def read_csv(path: Path, kind: type[R], required: Sequence[str] = ()) -> list[R]
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _typed_csv_rows(path, csv.DictReader(file), kind, required)
+    except csv.Error as error:
+        raise ManifestError(path, None, "", f"is not CSV ({error})", "save it as plain CSV") from None
     except UnicodeDecodeError as error:
         raise ManifestError(path, None, "", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
     except OSError as error:

@@ -14,7 +14,7 @@ import msgspec
 from clinical_asr import preflight, wav
 from clinical_asr.clips import ClipPlan, Progress, Receipt, silent_progress
 from clinical_asr.errors import ManifestError
-from clinical_asr.preflight import PASSED, Line
+from clinical_asr.preflight import Line
 from clinical_asr.records import (
     ClinicalUtterance,
     LedgerEntry,
@@ -173,7 +173,7 @@ def _check_line(
         findings = [row] if isinstance(row, ManifestError) else row
     identity = row.id if isinstance(row, Utterance) and row.id else f"line {line.number}"
     audio = row.audio_filepath if isinstance(row, Utterance) else ""
-    outcome, reason = (Outcome.FAILED, findings[0].why) if findings else (PASSED, "")
+    outcome, reason = (Outcome.FAILED, findings[0].why) if findings else (Outcome.PASSED, "")
     report.entries.append(LedgerEntry(id=identity, outcome=outcome, reason=reason, audio_filepath=audio))
     report.problems += findings
     if isinstance(row, Utterance) and not findings:

@@ -14,13 +14,12 @@ import msgspec
 
 from clinical_asr import wav
 from clinical_asr.errors import AudioError, ConfigError, ManifestError
-from clinical_asr.jsonl import from_dict, validation_error
+from clinical_asr.jsonl import from_dict, parse_object, validation_error
 from clinical_asr.noise import snr_of
-from clinical_asr.records import ClinicalUtterance, Outcome, Seconds, Utterance
+from clinical_asr.records import ClinicalUtterance, Seconds, Utterance
 from clinical_asr.text import normalise
 
 DURATION_TOLERANCE: Seconds = 0.001
-PASSED: Outcome = getattr(Outcome, "PASSED", Outcome.SCORED)  # of a row that goes on to the next stage
 _EMPTY_ALLOWED = ("id", "voice_id")  # voice_id of general speech may be unknown
 
 
@@ -39,17 +38,9 @@ class Line:
 def parse(line: Line, content: bytes) -> dict[str, Any] | ManifestError:
     """The JSON object of a line, or why there is none."""
     try:
-        parsed = msgspec.json.decode(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return line.finding("", f"is not UTF-8 ({error.reason})", "save the file as UTF-8")
-    except (msgspec.DecodeError, RecursionError) as error:
-        mend = "write one JSON object a line"
-        if content.startswith(b"\xef\xbb\xbf"):
-            mend = "save the file as UTF-8 without a byte order mark"
-        return line.finding("", f"is not JSON ({error})", mend)
-    if not isinstance(parsed, dict):
-        return line.finding("", "is not a JSON object", "write one JSON object a line")
-    return parsed
+        return parse_object(line.path, line.number, content)
+    except ManifestError as error:
+        return error
 
 
 def typed(line: Line, fields: Mapping[str, Any], kind: type[Utterance]) -> Utterance | list[ManifestError]:

@@ -64,6 +64,7 @@ class Stratum(StrEnum):
 class Outcome(StrEnum):
     """How a row left a stage. Every row leaves with exactly one of them."""
 
+    PASSED = "passed"
     SCORED = "scored"
     TRAINED = "trained"
     FAILED = "failed"

@@ -8,8 +8,7 @@ from typing import Any
 
 from clinical_asr.errors import FlywheelError, ManifestError
 from clinical_asr.jsonl import iter_objects, write_rows
-from clinical_asr.preflight import PASSED
-from clinical_asr.records import LedgerEntry, Row
+from clinical_asr.records import LedgerEntry, Outcome, Row
 
 
 @dataclass
@@ -66,7 +65,7 @@ def _moved(source: Path, number: int, fields: dict[str, Any], old: str, new: str
     identity = fields.get("id")
     entry_id = identity if isinstance(identity, str) and identity else f"line {number}"
     reason = "" if moved is not None else f"does not begin with {old}: copied unchanged"
-    done.entries.append(LedgerEntry(id=entry_id, outcome=PASSED, reason=reason, audio_filepath=moved or audio))
+    done.entries.append(LedgerEntry(id=entry_id, outcome=Outcome.PASSED, reason=reason, audio_filepath=moved or audio))
     return Row(extra={**fields, "audio_filepath": moved or audio})
 
 
