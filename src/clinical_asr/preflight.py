@@ -23,6 +23,10 @@ DURATION_TOLERANCE: Seconds = 0.001
 _EMPTY_ALLOWED = ("id", "voice_id")  # voice_id of general speech may be unknown
 
 
+class RecordingError(ManifestError):
+    """Speaks against the recording of a row, not against the row: the rest of the manifest can still be used."""
+
+
 @dataclass(frozen=True)
 class Line:
     """A place in a manifest, and what can be said against it."""
@@ -119,13 +123,17 @@ def located(line: Line, audio_filepath: str, folder: Path, data_root: Path) -> P
 
 
 def audio_findings(line: Line, row: Utterance, path: Path) -> tuple[wav.Recording | None, list[ManifestError]]:
-    """Decode the file; what it is, and what speaks against it."""
+    """Decode the file; what it is, and what speaks against it (each a RecordingError)."""
+
+    def finding(field: str, why: str, mend: str) -> ManifestError:
+        return RecordingError(line.path, line.number, field, why, mend)
+
     try:
         recording = wav.read(path)
     except AudioError as error:
-        return None, [line.finding("audio_filepath", f"{row.audio_filepath[:120]!r} {error.what}", error.mend)]
-    findings = [line.finding("audio_filepath", fault, "record or synthesise it again") for fault in recording.faults()]
+        return None, [finding("audio_filepath", f"{row.audio_filepath[:120]!r} {error.what}", error.mend)]
+    findings = [finding("audio_filepath", fault, "record or synthesise it again") for fault in recording.faults()]
     if 0 < row.duration < float("inf") and abs(recording.duration - row.duration) > DURATION_TOLERANCE + 1e-9:
         why = f"says {row.duration} s, the file lasts {recording.duration:.4f} s"
-        findings.append(line.finding("duration", why, f"write {round(recording.duration, 6)}"))
+        findings.append(finding("duration", why, f"write {round(recording.duration, 6)}"))
     return recording, findings

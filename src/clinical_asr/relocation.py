@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from clinical_asr.errors import FlywheelError, ManifestError
 from clinical_asr.jsonl import iter_objects, write_rows
-from clinical_asr.records import LedgerEntry, Outcome, Row
+from clinical_asr.records import LedgerEntry, Outcome, Row, Utterance
+
+U = TypeVar("U", bound=Utterance)
 
 
 @dataclass
@@ -83,3 +89,16 @@ def replace_prefix(path: str, old: str, new: str) -> str | None:
     if whole.is_absolute() != prefix.is_absolute() or not whole.is_relative_to(prefix):
         return None
     return str(PurePosixPath(new) / whole.relative_to(prefix))
+
+
+def seen_from(folder: Path, rows: Sequence[U], old_folder: Path) -> list[U]:
+    """Rows of a manifest in ``old_folder`` for one in ``folder``: relative audio paths still lead to the same files."""
+    if folder.resolve() == old_folder.resolve():
+        return list(rows)
+    return [msgspec.structs.replace(row, audio_filepath=_path_from(folder, row, old_folder)) for row in rows]
+
+
+def _path_from(folder: Path, row: Utterance, old_folder: Path) -> str:
+    if Path(row.audio_filepath).is_absolute():
+        return row.audio_filepath
+    return Path(os.path.relpath(old_folder / row.audio_filepath, folder)).as_posix()

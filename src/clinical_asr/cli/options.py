@@ -1,0 +1,66 @@
+"""Options that several commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clinical_asr.records import EntityCategory
+
+VOICES = "en-us+Alicia-r160-p50,en-us+m7-r170-p45,en-gb+f5-r155-p55,en-gb-x-rp+paul-r165-p40"
+"""Default voices of a benchmark: two women and two men, three accents, none of which the embedded base has heard."""
+
+Terms = Annotated[Path, typer.Option(help="CSV file with the header term,entity_category.")]
+Manifest = Annotated[Path, typer.Option(help="NeMo manifest, one JSON object a line.")]
+Output = Annotated[Path, typer.Option(help="File to write.")]
+Folder = Annotated[Path, typer.Option(help="Folder to write into; made if it is not there.")]
+Seed = Annotated[int, typer.Option(help="Seed of every draw: the same seed gives the same files.")]
+Voices = Annotated[str, typer.Option(help="Voice ids of eSpeak NG, with commas: accent+variant-r<words/min>-p<pitch>.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder that all audio must lie in; by default the manifest's own.")
+]
+Priority = Annotated[
+    str, typer.Option(help="Categories that decide, with commas: drug, procedure, anatomy, condition, lab, role.")
+]
+Normaliser = Annotated[str, typer.Option(help="Text normaliser of the scores: clinical-v1 or flywheel-v1.")]
+Kind = Annotated[str, typer.Option(help="clinical (rows have a term), general, or auto: what the first row is.")]
+
+
+def listed(text: str, flag: str) -> tuple[str, ...]:
+    """The parts of a list with commas. Raises ConfigError if there is none, or one twice.
+
+    >>> listed("clean, snr_5db", "--noise-levels")
+    ('clean', 'snr_5db')
+    """
+    from clinical_asr.errors import ConfigError
+
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts or len(set(parts)) < len(parts):
+        raise ConfigError(f"{text!r} holds {'something twice' if parts else 'nothing'}", flag, "separate by commas")
+    return parts
+
+
+def categories(text: str) -> tuple[EntityCategory, ...]:
+    """Categories by name. Raises ConfigError naming the six."""
+    from clinical_asr.errors import ConfigError
+    from clinical_asr.records import EntityCategory
+    from clinical_asr.terms import suggestion
+
+    known = {category.value: category for category in EntityCategory}
+    for name in listed(text, "--priority"):
+        if name not in known:
+            raise ConfigError(f"{name!r} is not a category", "--priority", suggestion(name))
+    return tuple(known[name] for name in listed(text, "--priority"))
+
+
+def not_over(output: Path, *inputs: Path | None) -> Path:
+    """``output``, if it is none of the inputs. Raises ConfigError: an input is never overwritten."""
+    from clinical_asr.errors import ConfigError
+
+    for path in filter(None, inputs):
+        if output.resolve() == path.resolve():
+            raise ConfigError("is also what is read", str(output), "write to another file")
+    return output

@@ -1,0 +1,287 @@
+"""The commands of the fine-tuning stages: split, finetune, comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clinical_asr.cli import options as o
+from clinical_asr.cli.console import show_decision, steps, table
+from clinical_asr.cli.manifests import checked_rows
+from clinical_asr.cli.scored import read_decision, read_scored
+
+if TYPE_CHECKING:
+    from clinical_asr.comparison import Comparison
+    from clinical_asr.config import TrainingConfig
+    from clinical_asr.finetune import Base, Outputs, Recordings
+    from clinical_asr.records import Decision, Stratum
+    from clinical_asr.split import Split
+    from clinical_asr.training import TrainingReport
+
+OptionalManifest = Annotated[Path | None, typer.Option(help="Manifest of general speech, JSONL.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    for command in (split, finetune, comparison):
+        app.command()(command)
+
+
+def split(
+    manifest: Annotated[Path, typer.Argument(help="Clinical manifest, JSONL.", metavar="MANIFEST.jsonl")],
+    output_folder: Annotated[Path | None, typer.Option(help="Where to write; by default beside the manifest.")] = None,
+    validation_fraction: Annotated[float, typer.Option(help="Share of each category's rows that is held out.")] = 0.2,
+    seed: o.Seed = 42,
+    hold_out_voices: Annotated[int, typer.Option(help="Whole voices kept out of training.")] = 0,
+    hold_out_sentences: Annotated[float, typer.Option(help="Share of sentences kept out, in every voice.")] = 0.0,
+    hold_out_terms: Annotated[int, typer.Option(help="Whole terms kept out of training.")] = 0,
+    priority: o.Priority = "drug",
+    data_root: o.DataRoot = None,
+    force: Annotated[bool, typer.Option(help="Replace another split that is there.")] = False,
+) -> None:
+    """Write train.jsonl and validation.jsonl: no row in both, every held-out row labelled with what training has seen.
+
+    Exit 3 if a priority category has too few rows to be split.
+
+    Example: clinical-asr split benchmark/manifest.jsonl --hold-out-voices 1 --hold-out-sentences 0.1
+    """
+    from clinical_asr.config import SplitConfig
+    from clinical_asr.split import split as divide
+
+    config = SplitConfig(
+        validation_fraction=validation_fraction, seed=seed, hold_out_voices=hold_out_voices,
+        hold_out_sentences=hold_out_sentences, hold_out_terms=hold_out_terms,
+        priority_categories=o.categories(priority),
+    )  # fmt: skip
+    done = divide(checked_rows(manifest, "clinical", data_root), config)  # type: ignore[arg-type]
+    folder = output_folder or manifest.parent
+    _write_side(folder / "train.jsonl", done.train, manifest, force)
+    _write_side(folder / "validation.jsonl", done.validation, manifest, force)
+    for warning in done.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    _show_strata(done)
+    typer.echo(f"written: {folder / 'train.jsonl'}, {folder / 'validation.jsonl'}")
+
+
+def _write_side(path: Path, rows: list[Any], manifest: Path, force: bool) -> None:
+    """Raises ConfigError if another split is there: models and comparisons may rest on it."""
+    from clinical_asr.errors import ConfigError
+    from clinical_asr.jsonl import iter_objects, to_dict, write_rows
+    from clinical_asr.relocation import seen_from
+
+    placed = seen_from(o.not_over(path, manifest).parent, rows, manifest.parent)
+    if path.is_file() and not force and [row for _, row in iter_objects(path)] != [to_dict(row) for row in placed]:
+        raise ConfigError("holds another split", str(path), "write to another folder, or replace it with --force")
+    write_rows(path, placed)
+
+
+def _show_strata(done: Split) -> None:
+    from clinical_asr.records import Stratum
+
+    counts = done.counts()
+    names = [s.value for s in Stratum if any(s.value in of_category for of_category in counts.values())]
+    rows: list[tuple[object, ...]] = [
+        (category, *(of.get(name, 0) for name in names), sum(of.values())) for category, of in counts.items()
+    ]
+    rows.append(("all", *(sum(of.get(name, 0) for of in counts.values()) for name in names), len(done.strata)))
+    title = f"{len(done.strata)} rows = {len(done.train)} to train on + {len(done.validation)} held out"
+    table(title, ("category", *names, "rows"), rows)
+
+
+def finetune(
+    train: Annotated[Path, typer.Option(help="Rows to learn from, JSONL.")],
+    validation: Annotated[Path, typer.Option(help="Held-out rows that choose the best epoch, JSONL.")],
+    output: Annotated[Path, typer.Option(help="The .nemo to write.")] = Path("adapted_model.nemo"),
+    base: Annotated[str, typer.Option(help="mini, a .nemo file, or a Hugging Face id.")] = "mini",
+    recipe: Annotated[str, typer.Option(help="smoke, demo, production, or a YAML file.")] = "demo",
+    replay: OptionalManifest = None,
+    data_root: o.DataRoot = None,
+) -> None:
+    """Fine-tune the whole base on the training rows and on replayed general speech; keep the best epoch.
+
+    Beside the model: its .sha256, training_run_info.json and the ledger. The same command again continues.
+
+    Example: clinical-asr finetune --train train.jsonl --validation validation.jsonl --replay replay/manifest.jsonl
+    --base mini --recipe demo --output adapted_model.nemo
+    """
+    from clinical_asr.bases import inspect_base
+    from clinical_asr.cli.engines import listener, resolve, trainer
+    from clinical_asr.config import load_recipe
+    from clinical_asr.finetune import Outputs
+    from clinical_asr.finetune import finetune as tune
+
+    config = load_recipe(recipe)
+    path = resolve(base)
+    inspect_base(path)
+    start = _base(base, path)
+    learn, judge, general = (_recordings(side, data_root) for side in (train, validation, replay))
+    ledger = output.with_name(f"{output.stem}.ledger.jsonl")
+    outputs = Outputs(model=output, info=output.with_name("training_run_info.json"), ledger=ledger)
+    if _is_done(outputs, start, config, learn):
+        typer.echo(f"{output}: complete already")
+        return
+    engines = (trainer(), listener())
+    report = tune(start, config, learn, judge, general, outputs, *engines, on_step=steps("training"))
+    _show_training(report, outputs)
+
+
+def _base(name: str, path: Path) -> Base:
+    from clinical_asr.bases import base_digest
+    from clinical_asr.finetune import Base
+
+    return Base(path.name if Path(name).is_file() else name, path, base_digest(path))
+
+
+def _recordings(manifest: Path | None, data_root: Path | None) -> Recordings:
+    from clinical_asr.finetune import Recordings
+
+    return Recordings(checked_rows(manifest, "auto", data_root), manifest.parent) if manifest else Recordings()
+
+
+def _is_done(outputs: Outputs, base: Base, config: TrainingConfig, train: Recordings) -> bool:
+    """True if the outputs are those of this very request. Raises ConfigError if they are another's."""
+    import msgspec
+
+    from clinical_asr.cycle import manifest_digest
+    from clinical_asr.errors import ConfigError
+    from clinical_asr.jsonl import read_json
+
+    if not (outputs.model.is_file() and outputs.info.is_file()):
+        return False
+    story, asked = read_json(outputs.info), msgspec.to_builtins(config)
+    kept = [row.id for row in train.rows if row.duration <= config.max_duration]
+    found = (story["recipe"], story["base"]["sha256"], story["data"]["train"]["manifest_digest"])
+    names = ("recipe", "base", "training rows")
+    wanted = (msgspec.json.decode(msgspec.json.encode(asked)), base.digest, manifest_digest(kept))
+    others = [name for name, was, now in zip(names, found, wanted, strict=True) if was != now]
+    if others:
+        mend = "name another folder for the output"
+        raise ConfigError(f"was made with another {' and another '.join(others)}", str(outputs.model), mend)
+    return True
+
+
+def _show_training(report: TrainingReport, outputs: Outputs) -> None:
+    from clinical_asr.report import percent
+
+    rows = [
+        (e.epoch, e.rows, f"{e.loss:.3f}", percent(e.metrics.get("ker")), percent(e.metrics.get("wer")),
+         f"{e.seconds:.0f} s", "best" if e.epoch == report.best_epoch else "")
+        for e in report.epochs
+    ]  # fmt: skip
+    table(f"{report.steps} steps in {report.seconds:.0f} s on {report.hardware}",
+          ("epoch", "rows", "loss", "KER", "WER", "time", ""), rows)  # fmt: skip
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"written: {outputs.model} (sha256 {report.digest[:16]}), {outputs.info.name}, {outputs.ledger.name}")
+
+
+def comparison(
+    before: Annotated[Path, typer.Option(help="Hypotheses or scores of the base on the benchmark.")],
+    after: Annotated[Path, typer.Option(help="The same of the fine-tuned model.")],
+    guard_before: Annotated[
+        Path | None, typer.Option(help="Hypotheses or scores of the base on the guard set.")
+    ] = None,
+    guard_after: Annotated[Path | None, typer.Option(help="The same of the fine-tuned model.")] = None,
+    split_folder: Annotated[Path | None, typer.Option(help="Folder of train.jsonl and validation.jsonl.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Training rows, instead of --split-folder.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Held-out rows, instead of --split-folder.")] = None,
+    output_folder: Annotated[Path | None, typer.Option(help="Where to write; by default beside --after.")] = None,
+    guard_margin: Annotated[
+        float, typer.Option(help='Rise of guard WER still "not worse"; 0.003 is 0.3 points.')
+    ] = 0.003,
+    guard_upper: Annotated[
+        float, typer.Option(help="Most that the upper end of the rise's 95 % interval may be.")
+    ] = 0.01,
+    priority: o.Priority = "drug",
+    previous: Annotated[
+        list[Path] | None, typer.Option(help="decision.json of an earlier cycle; oldest first.")
+    ] = None,
+    normaliser: Annotated[str, typer.Option(help="clinical-v1 or flywheel-v1; by default that of the scores.")] = "",
+) -> None:
+    """Did fine-tuning help on what training never heard, and what did it cost in general speech?
+
+    Exit 0 promote, 4 inconclusive, 5 not promoted. Writes comparison.md, .json, .html and decision.json.
+
+    Example: clinical-asr comparison --before baseline_hyps.jsonl --after offline_hyps.jsonl --split-folder benchmark
+    --guard-before guard_before.jsonl --guard-after guard_after.jsonl
+    """
+    from clinical_asr.comparison import compare, decide
+    from clinical_asr.config import ComparisonConfig
+
+    config = ComparisonConfig(
+        priority_categories=o.categories(priority),
+        guard_margin=guard_margin,
+        guard_upper=max(guard_upper, guard_margin),
+    )
+    strata = _strata(*_sides(split_folder, train, validation))
+    (rows_before, signed_before), (rows_after, signed_after) = (read_scored(p, normaliser) for p in (before, after))
+    guards = [read_scored(path, normaliser)[0] if path else [] for path in (guard_before, guard_after)]
+    earlier = [read_decision(path) for path in previous or ()]
+    signatures = (signed_before, signed_after)
+    found = compare(rows_before, rows_after, strata, guards[0], guards[1], signatures, config, earlier)
+    decision = decide(found, earlier)
+    written = _write_comparison(output_folder or after.parent, found, decision)
+    _show_comparison(found)
+    show_decision(decision)
+    typer.echo(f"written: {', '.join(map(str, written))}")
+    raise typer.Exit(decision.exit_code)
+
+
+def _sides(folder: Path | None, train: Path | None, validation: Path | None) -> tuple[Path, Path]:
+    from clinical_asr.errors import ConfigError
+
+    if folder and not (train or validation):
+        return folder / "train.jsonl", folder / "validation.jsonl"
+    if train and validation and not folder:
+        return train, validation
+    raise ConfigError("cannot tell what was held out", "comparison", "give --split-folder, or --train and --validation")
+
+
+def _strata(train: Path, validation: Path) -> dict[str, Stratum]:
+    """Row id -> what training has seen of it. Raises ManifestError for a held-out row without its label."""
+    from clinical_asr.errors import ManifestError
+    from clinical_asr.jsonl import read_rows
+    from clinical_asr.records import Stratum, Utterance
+
+    strata = {row.id: Stratum.TRAINED for row in read_rows(train, Utterance)}
+    known = {stratum.value for stratum in Stratum}
+    for number, row in enumerate(read_rows(validation, Utterance), 1):
+        label = row.extra.get("stratum")
+        if label not in known:
+            why = f"is {label!r}" if label else "is missing"
+            raise ManifestError(validation, number, "stratum", why, "split the manifest: clinical-asr split")
+        strata[row.id] = Stratum(label)
+    return strata
+
+
+def _write_comparison(folder: Path, found: Comparison, decision: Decision) -> list[Path]:
+    from clinical_asr.jsonl import write_json, write_text
+    from clinical_asr.report import comparison_markdown
+
+    markdown, document, verdict = (folder / name for name in ("comparison.md", "comparison.json", "decision.json"))
+    write_text(markdown, comparison_markdown(found, decision))
+    write_json(document, found)
+    write_json(verdict, decision)
+    return [markdown, document, verdict]
+
+
+def _show_comparison(found: Comparison) -> None:
+    from clinical_asr.report import percent, signed
+
+    rows = [
+        (name, side.rows, side.terms, percent(side.ker_before), percent(side.ker_after),
+         signed(side.ker_relative_change))
+        for name, side in (("held out", found.held_out), ("trained on", found.trained_on))
+    ]  # fmt: skip
+    rows += [
+        (f"  {c.key}", c.rows, c.terms, percent(c.ker_before), percent(c.ker_after), signed(c.ker_relative_change))
+        for c in found.by_stratum
+    ]
+    title = f"KER of {', '.join(found.priority_categories)}"
+    table(title, ("rows", "n", "terms", "KER before", "after", "change %"), rows)
+    guard = found.guard
+    if guard.rows:
+        rates = f"{percent(guard.wer_before)} -> {percent(guard.wer_after)}"
+        typer.echo(f"general English WER {rates} on {guard.rows} guard rows")
