@@ -1,7 +1,7 @@
 """The command line: reads argv and the environment, builds engines, prints, exits. Nobody imports it.
 
 Exit codes, for every command: 0 done / passed / promoted, 2 bad input, 3 the gate says go back,
-4 inconclusive, 5 not promoted, 130 interrupted (the same command again continues).
+4 inconclusive, 5 not promoted, 130 interrupted (the same command again continues), 1 a fault of the program.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import typer
 from clinical_asr import __version__
 from clinical_asr.cli import build, evaluate, setup, tune, wheel
 from clinical_asr.errors import FlywheelError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="clinical-asr",
@@ -47,13 +49,34 @@ for room in (wheel, setup, build, evaluate, tune):  # help lists the commands in
 def main() -> None:
     """Run the command; an error a person can mend is one line on stderr and exit code 2."""
     debug = "--debug" in sys.argv
+    if debug:  # wherever it stands: it is offered in messages about commands that were typed already
+        sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
     try:
         app()
-    except FlywheelError as error:
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("\ninterrupted: the same command again continues where this one stopped", file=sys.stderr)
+        raise
+    except Exception as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("\ninterrupted: the same command again continues where this one stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+        print(f"error: {_explained(error)}", file=sys.stderr)
+        raise SystemExit(error.exit_code if isinstance(error, FlywheelError) else _exit_code(error)) from None
+
+
+def _explained(error: Exception) -> str:
+    """One line, whatever happened."""
+    if isinstance(error, FlywheelError):
+        line = str(error)
+    elif isinstance(error, OSError) and error.filename:
+        line = f"{error.filename}: {(error.strerror or str(error)).lower()}; check the path, its rights and the disk"
+    else:
+        line = (
+            f"{type(error).__name__}: {error}; this is a fault of the program: run it again with --debug and report it"
+        )
+    return " ".join(line.split())
+
+
+def _exit_code(error: Exception) -> int:
+    """2 for a path that cannot be read or written, 1 for a fault of the program."""
+    return 2 if isinstance(error, OSError) and error.filename else 1

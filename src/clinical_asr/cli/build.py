@@ -14,6 +14,7 @@ from clinical_asr.cli.console import progress, table
 if TYPE_CHECKING:
     from clinical_asr.records import Sentence, Term
 
+PANEL = "Build"
 terms_app = typer.Typer(help="The clinician's list of terms.", no_args_is_help=True)
 TermsFile = Annotated[Path, typer.Argument(help="CSV file with the header term,entity_category.", metavar="TERMS.csv")]
 
@@ -24,10 +25,10 @@ def register(app: typer.Typer) -> None:
 
     terms_app.command("check")(check_terms)
     terms_app.command("list")(list_terms)
-    app.add_typer(terms_app, name="terms")
+    app.add_typer(terms_app, name="terms", rich_help_panel=PANEL)
     for command in (sentences, pronunciations, audio, general):
-        app.command()(command)
-    app.add_typer(manifest_app, name="manifest")
+        app.command(rich_help_panel=PANEL)(command)
+    app.add_typer(manifest_app, name="manifest", rich_help_panel=PANEL)
 
 
 def check_terms(path: TermsFile) -> None:

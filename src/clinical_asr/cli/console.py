@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from clinical_asr.records import Decision
+if TYPE_CHECKING:
+    from clinical_asr.records import Decision
 
 T = TypeVar("T")
 COLOURS = {0: "bold green", 3: "bold yellow", 4: "bold yellow", 5: "bold red"}
@@ -59,7 +60,8 @@ def _bar() -> Any:
 
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-    return Progress(*columns, console=console(stderr=True), transient=True)
+    out = console(stderr=True)
+    return Progress(*columns, console=out, transient=True, disable=not out.is_terminal)  # a log file needs no bar
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from clinical_asr.summary import ScoreSummary, TermTotals
     from clinical_asr.tally import Leaderboard, Score, Signature
 
+PANEL = "Evaluate"
 Hypotheses = Annotated[Path, typer.Argument(help="Hypotheses, or scores written before.", metavar="H.jsonl")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     for command in (hypotheses, scores, leaderboard, gate):
-        app.command()(command)
+        app.command(rich_help_panel=PANEL)(command)
 
 
 def hypotheses(

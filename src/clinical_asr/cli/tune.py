@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from clinical_asr.split import Split
     from clinical_asr.training import TrainingReport
 
+PANEL = "Fine-tune"
 OptionalManifest = Annotated[Path | None, typer.Option(help="Manifest of general speech, JSONL.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     for command in (split, finetune, comparison):
-        app.command()(command)
+        app.command(rich_help_panel=PANEL)(command)
 
 
 def split(
