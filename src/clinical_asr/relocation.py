@@ -12,9 +12,9 @@ import msgspec
 
 from clinical_asr.errors import FlywheelError, ManifestError
 from clinical_asr.jsonl import iter_objects, write_rows
-from clinical_asr.records import LedgerEntry, Outcome, Row, Utterance
+from clinical_asr.records import LedgerEntry, Outcome, Row
 
-U = TypeVar("U", bound=Utterance)
+R = TypeVar("R", bound=Row)
 
 
 @dataclass
@@ -91,14 +91,14 @@ def replace_prefix(path: str, old: str, new: str) -> str | None:
     return str(PurePosixPath(new) / whole.relative_to(prefix))
 
 
-def seen_from(folder: Path, rows: Sequence[U], old_folder: Path) -> list[U]:
-    """Rows of a manifest in ``old_folder`` for one in ``folder``: relative audio paths still lead to the same files."""
+def seen_from(folder: Path, rows: Sequence[R], old_folder: Path) -> list[R]:
+    """Rows with an ``audio_filepath``, out of a file in ``old_folder``, for one in ``folder``: same recordings."""
     if folder.resolve() == old_folder.resolve():
         return list(rows)
     return [msgspec.structs.replace(row, audio_filepath=_path_from(folder, row, old_folder)) for row in rows]
 
 
-def _path_from(folder: Path, row: Utterance, old_folder: Path) -> str:
-    if Path(row.audio_filepath).is_absolute():
-        return row.audio_filepath
-    return Path(os.path.relpath(old_folder / row.audio_filepath, folder)).as_posix()
+def _path_from(folder: Path, row: Any, old_folder: Path) -> str:
+    if not row.audio_filepath or Path(row.audio_filepath).is_absolute():
+        return str(row.audio_filepath)
+    return Path(os.path.relpath(old_folder.resolve() / row.audio_filepath, folder.resolve())).as_posix()

@@ -64,11 +64,18 @@ def listener() -> Callable[[Any, Mapping[str, Path]], Mapping[str, str | Flywhee
     return listen
 
 
-def resolve(base: str) -> Path:
-    """The ``.nemo`` of ``mini``, a path or a Hugging Face id. ``HF_ENDPOINT`` and ``HF_TOKEN`` are read here."""
-    from clinical_asr.bases import resolve_base
+def resolve(base: str, flag: str = "--base") -> Path:
+    """The ``.nemo`` of ``mini``, a path or a Hugging Face id. ``HF_ENDPOINT`` and ``HF_TOKEN`` are read here.
 
-    return resolve_base(base, _download)
+    Raises ModelError naming ``flag`` if there is no such base.
+    """
+    from clinical_asr.bases import resolve_base
+    from clinical_asr.errors import ModelError
+
+    try:
+        return resolve_base(base, _download)
+    except ModelError as error:
+        raise ModelError(error.what, error.where.replace("--base", flag), error.mend) from None
 
 
 def _download(base: str) -> Path:

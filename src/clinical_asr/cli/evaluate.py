@@ -12,7 +12,7 @@ from clinical_asr.cli.console import progress, show_decision, table
 from clinical_asr.cli.scored import read_scored, signature_of
 
 if TYPE_CHECKING:
-    from clinical_asr.records import Decision, Hypothesis, LedgerEntry
+    from clinical_asr.records import Hypothesis, LedgerEntry
     from clinical_asr.summary import ScoreSummary, TermTotals
     from clinical_asr.tally import Leaderboard, Score, Signature
 
@@ -50,7 +50,7 @@ def hypotheses(
 
     TranscriptionConfig(batch_size=batch_size, precision=precision)  # refused before anything is loaded
     ledger = o.not_over(output, manifest).with_name(f"{output.stem}.ledger.jsonl")
-    path = resolve(model)
+    path = resolve(model, "--model")
     if output.is_file():
         _require_same(output, ledger, manifest, base_digest(path))
         typer.echo(f"{output}: complete already")
@@ -121,6 +121,7 @@ def scores(
     Example: clinical-asr scores baseline_hyps.jsonl --terms examples/terms.csv --json scores.json
     """
     from clinical_asr.jsonl import write_json
+    from clinical_asr.relocation import seen_from
     from clinical_asr.summary import summarise
     from clinical_asr.terms import read_terms
 
@@ -129,7 +130,7 @@ def scores(
     rows = _transcripts(path, reference, hypothesis)
     summary = summarise(rows, read_terms(terms) if terms else None, normaliser)
     if output:
-        _write_scores(output, rows, normaliser)
+        _write_scores(output, seen_from(output.parent, rows, (path or output).parent), normaliser)
     if json:
         write_json(json, summary)
     _show_summary(summary)
@@ -218,13 +219,13 @@ def leaderboard(
     if len(systems) > 1:
         _rank(systems, folder)
         return
-    _, rows, signature = systems[0]
-    _one_board(rows, signature, folder / f"leaderboard_cycle{cycle}", cycle, priority)
+    _one_board(*systems[0], folder / f"leaderboard_cycle{cycle}", cycle, priority)
 
 
-def _one_board(rows: list[Score], signature: Signature, stem: Path, cycle: int, priority: str) -> None:
+def _one_board(path: Path, rows: list[Score], signature: Signature, stem: Path, cycle: int, priority: str) -> None:
     from clinical_asr.config import GateConfig
     from clinical_asr.gate import route
+    from clinical_asr.html_report import write_leaderboard_html
     from clinical_asr.jsonl import write_json, write_text
     from clinical_asr.leaderboard import leaderboard as build
     from clinical_asr.report import leaderboard_markdown
@@ -234,21 +235,10 @@ def _one_board(rows: list[Score], signature: Signature, stem: Path, cycle: int, 
     decision = route(board, cycle, config)
     write_text(stem.with_suffix(".md"), leaderboard_markdown(board, decision))
     write_json(stem.with_suffix(".json"), board)
-    written = [".md", ".json", *_html(stem.with_suffix(".html"), board, rows, decision)]
+    write_leaderboard_html(stem.with_suffix(".html"), board, rows, decision, audio_root=path.parent)
     _show_board(board)
     show_decision(decision)
-    typer.echo(f"written: {stem}{{{','.join(written)}}}")
-
-
-def _html(path: Path, board: Leaderboard, rows: list[Score], decision: Decision) -> list[str]:
-    from importlib.util import find_spec
-
-    if find_spec("clinical_asr.html_report") is None:
-        return []
-    from clinical_asr.html_report import write_leaderboard_html
-
-    write_leaderboard_html(path, board, rows, decision)
-    return [path.suffix]
+    typer.echo(f"written: {stem}{{.md,.json,.html}}")
 
 
 def _show_board(board: Leaderboard) -> None:

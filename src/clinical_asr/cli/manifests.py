@@ -123,6 +123,8 @@ def usable_rows(
 
 
 def _stop(report: ManifestReport) -> None:
+    if len(report.problems) == 1:
+        raise report.problems[0]
     show_findings(report)
     typer.echo(f"error: {report.path}: {_counts(report)}; mend the lines above", err=True)
     raise typer.Exit(2)

@@ -210,6 +210,8 @@ def comparison(
     """
     from clinical_asr.comparison import compare, decide
     from clinical_asr.config import ComparisonConfig
+    from clinical_asr.html_report import write_comparison_html
+    from clinical_asr.relocation import seen_from
 
     config = ComparisonConfig(
         priority_categories=o.categories(priority),
@@ -223,7 +225,10 @@ def comparison(
     signatures = (signed_before, signed_after)
     found = compare(rows_before, rows_after, strata, guards[0], guards[1], signatures, config, earlier)
     decision = decide(found, earlier)
-    written = _write_comparison(output_folder or after.parent, found, decision)
+    sides = (seen_from(after.parent, rows_before, before.parent), rows_after)
+    page = (output_folder or after.parent) / "comparison.html"
+    write_comparison_html(page, found, decision, *sides, strata=strata, audio_root=after.parent)
+    written = [*_write_comparison(page.parent, found, decision), page]
     _show_comparison(found)
     show_decision(decision)
     typer.echo(f"written: {', '.join(map(str, written))}")
