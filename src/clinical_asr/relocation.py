@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -92,13 +91,17 @@ def replace_prefix(path: str, old: str, new: str) -> str | None:
 
 
 def seen_from(folder: Path, rows: Sequence[R], old_folder: Path) -> list[R]:
-    """Rows with an ``audio_filepath``, out of a file in ``old_folder``, for one in ``folder``: same recordings."""
+    """Rows with an ``audio_filepath``, out of a file in ``old_folder``, for one in ``folder``: same recordings.
+
+    Paths that would need ``..``, which no manifest may hold, become absolute.
+    """
     if folder.resolve() == old_folder.resolve():
         return list(rows)
     return [msgspec.structs.replace(row, audio_filepath=_path_from(folder, row, old_folder)) for row in rows]
 
 
 def _path_from(folder: Path, row: Any, old_folder: Path) -> str:
-    if not row.audio_filepath or Path(row.audio_filepath).is_absolute():
-        return str(row.audio_filepath)
-    return Path(os.path.relpath(old_folder.resolve() / row.audio_filepath, folder.resolve())).as_posix()
+    if not row.audio_filepath:
+        return ""
+    path, home = Path(old_folder.resolve(), row.audio_filepath), folder.resolve()
+    return path.relative_to(home).as_posix() if path.is_relative_to(home) else path.as_posix()

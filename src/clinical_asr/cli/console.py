@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +40,7 @@ def steps(what: str) -> Callable[[int, int, float], None]:
     bar = _bar()
     task = bar.add_task(what, total=None)
     bar.start()
+    atexit.register(bar.stop)  # training that fails must not leave a terminal without its cursor
 
     def on_step(done: int, total: int, loss: float) -> None:
         bar.update(task, completed=done, total=total, description=f"{what}, loss {loss:.2f}")

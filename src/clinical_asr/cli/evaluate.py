@@ -12,6 +12,7 @@ from clinical_asr.cli.console import progress, show_decision, table
 from clinical_asr.cli.scored import read_scored, signature_of
 
 if TYPE_CHECKING:
+    from clinical_asr.leaderboard import Standing
     from clinical_asr.records import Hypothesis, LedgerEntry
     from clinical_asr.summary import ScoreSummary, TermTotals
     from clinical_asr.tally import Leaderboard, Score, Signature
@@ -255,19 +256,24 @@ def _show_board(board: Leaderboard) -> None:
 def _rank(systems: list[tuple[Path, list[Score], Signature]], folder: Path) -> None:
     from clinical_asr.jsonl import write_json, write_text
     from clinical_asr.leaderboard import rank
-    from clinical_asr.report import interval, percent, ranking_markdown, signed
+    from clinical_asr.report import percent, ranking_markdown
 
     names = _names(systems)
     ranking = rank([(name, rows, signature) for name, (_, rows, signature) in zip(names, systems, strict=True)])
     write_text(folder / "ranking.md", ranking_markdown(ranking))
     write_json(folder / "ranking.json", ranking)
-    header = ("", "system", "KER", "WER", "against the best", "95 % interval", "p (Holm)")
-    shown = [
-        (s.place, s.name, percent(s.ker), percent(s.wer), signed(s.difference), interval(s.low, s.high), _p(s.p_holm))
-        for s in ranking.standings
-    ]
+    header = ("", "system", "KER", "WER", "KER against the best", "p (Holm)")
+    shown = [(s.place, s.name, percent(s.ker), percent(s.wer), _against(s), _p(s.p_holm)) for s in ranking.standings]
     table(f"{len(names)} systems on {ranking.standings[0].rows} identical rows", header, shown)
     typer.echo(f"written: {folder / 'ranking'}{{.md,.json}}")
+
+
+def _against(standing: Standing) -> str:
+    from clinical_asr.report import interval, signed
+
+    if standing.difference is None:
+        return ""
+    return f"{signed(standing.difference)} [{interval(standing.low, standing.high)}]"
 
 
 def _p(value: float | None) -> str:

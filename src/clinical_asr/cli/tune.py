@@ -13,6 +13,7 @@ from clinical_asr.cli.manifests import checked_rows
 from clinical_asr.cli.scored import read_decision, read_scored
 
 if TYPE_CHECKING:
+    from clinical_asr.changes import Change, Side
     from clinical_asr.comparison import Comparison
     from clinical_asr.config import TrainingConfig
     from clinical_asr.finetune import Base, Outputs, Recordings
@@ -274,20 +275,23 @@ def _write_comparison(folder: Path, found: Comparison, decision: Decision) -> li
 
 
 def _show_comparison(found: Comparison) -> None:
-    from clinical_asr.report import percent, signed
+    """Held-out rows and what training has seen of them, the trained-on rows apart, then the guard set."""
+    from clinical_asr.records import Stratum
+    from clinical_asr.report import percent
 
-    rows = [
-        (name, side.rows, side.terms, percent(side.ker_before), percent(side.ker_after),
-         signed(side.ker_relative_change))
-        for name, side in (("held out", found.held_out), ("trained on", found.trained_on))
-    ]  # fmt: skip
-    rows += [
-        (f"  {c.key}", c.rows, c.terms, percent(c.ker_before), percent(c.ker_after), signed(c.ker_relative_change))
-        for c in found.by_stratum
-    ]
-    title = f"KER of {', '.join(found.priority_categories)}"
-    table(title, ("rows", "n", "terms", "KER before", "after", "change %"), rows)
+    strata = [(f"  {line.key}", line) for line in found.by_stratum if Stratum(line.key).held_out]
+    lines: list[tuple[str, Side | Change]]
+    lines = [("held out", found.held_out), *strata, ("trained on", found.trained_on)]
+    header = ("rows", "n", "terms", "KER before", "after", "change %")
+    table(f"KER of {', '.join(found.priority_categories)}", header, [(name, *_changed(line)) for name, line in lines])
     guard = found.guard
     if guard.rows:
         rates = f"{percent(guard.wer_before)} -> {percent(guard.wer_after)}"
         typer.echo(f"general English WER {rates} on {guard.rows} guard rows")
+
+
+def _changed(line: Side | Change) -> tuple[object, ...]:
+    from clinical_asr.report import percent, signed
+
+    rates = percent(line.ker_before), percent(line.ker_after), signed(line.ker_relative_change)
+    return line.rows, line.terms, *rates

@@ -12,8 +12,10 @@ Voice(language='en-gb', variant=None, rate=130, pitch=20)
 from __future__ import annotations
 
 import re
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -157,7 +159,8 @@ class Espeak:
         engine.chunks.clear()
         engine.seed_c(1)  # speechPlayer variants draw from the C library
         engine.check("ng_SetRandSeed", engine.dll.espeak_ng_SetRandSeed(1))  # else seeded with the time of day
-        engine.check("Synth", engine.dll.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, flags, None, None))
+        with _interrupts_wait():
+            engine.check("Synth", engine.dll.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, flags, None, None))
         return np.frombuffer(b"".join(engine.chunks), dtype=np.int16).astype(np.float32) / np.float32(32768)
 
 
@@ -226,6 +229,22 @@ def _accents() -> dict[str, str]:
         tags = re.findall(r"^language\s+(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
         found.setdefault(tags[0], path.name)
     return {tag: name for tag, name in found.items() if tag != "en-shaw"}
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back during a C call: raised in its callback it would be swallowed, and a block of sound with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _collector(chunks: list[bytes]) -> Any:
