@@ -1,0 +1,90 @@
+"""Rows as the HTML report carries them: one compact record each, beside one another before and after. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from markupsafe import Markup
+
+from clinical_asr.mishearings import ListedTerms
+from clinical_asr.tally import Score
+from clinical_asr.worddiff import word_diff
+
+_OPERATIONS = {"hit": "=", "substitution": "s", "deletion": "d", "insertion": "i"}
+
+
+def row_records(sides: Sequence[Sequence[Score]], normaliser: str) -> list[dict[str, Any]]:
+    """One record a row, in the first side's order; ``sides`` are one cycle, or before and after.
+
+    A record holds what the row is about and, under ``sides``, for each cycle the word diff and the counts. Rows that
+    the first side lacks are left out; a side that lacks a row holds ``None`` in its place.
+    """
+    listed = [ListedTerms(side, normaliser) for side in sides]
+    by_id = [{row.id: row for row in side} for side in sides]
+    return [
+        {
+            **_about(row),
+            "sides": [
+                _side(rows[row.id], normaliser, terms.unsaid.get(row.id, [])) if row.id in rows else None
+                for rows, terms in zip(by_id, listed, strict=True)
+            ],
+        }
+        for row in sides[0]
+    ]
+
+
+def _about(row: Score) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "audio": audio_url(row.audio_filepath),
+        "said": row.reference,
+        "term": row.term,
+        "category": row.entity_category or "",
+        "stratum": row.stratum or "",
+        "noise": row.noise_level,
+        "voice": row.voice_id,
+        "context": row.context_type,
+        "source": row.ipa_source.canonical if row.ipa_source else "",
+    }
+
+
+def _side(row: Score, normaliser: str, unsaid: Sequence[str]) -> dict[str, Any]:
+    words, keywords = row.tally.words, row.tally.keywords
+    return {
+        "heard": row.hypothesis,
+        "errors": words.errors,
+        "words": words.length,
+        "missed": keywords.misses,
+        "occurrences": keywords.occurrences,
+        "unsaid": list(unsaid),
+        "diff": [[_OPERATIONS[s.operation], s.said, s.heard, s.mark] for s in word_diff(row, normaliser, unsaid)],
+    }
+
+
+def audio_url(path: str) -> str:
+    """A path as a relative URL; nothing in it can be read as a scheme, a query or a fragment.
+
+    >>> audio_url("audio/dose 5 #2.wav"), audio_url("/data/a.wav"), audio_url("javascript:alert(1)"), audio_url("")
+    ('audio/dose%205%20%232.wav', 'file:///data/a.wav', 'javascript%3Aalert%281%29', '')
+    >>> audio_url("//host/a.wav")
+    'file:///host/a.wav'
+    """
+    forward = path.replace("\\", "/")
+    if forward[1:3] == ":/" and forward[0].isalpha():  # C:/..., a path of another system
+        return f"file:///{forward[0]}:{quote(forward[2:])}"
+    return f"file:///{quote(forward.lstrip('/'))}" if forward.startswith("/") else quote(forward)
+
+
+def embedded_json(value: Any) -> Markup:
+    """JSON that can stand inside a script element: nothing in it can close the element or open a comment.
+
+    >>> print(embedded_json(["</script><!--"]))
+    ["\\u003c/script\\u003e\\u003c!--"]
+    """
+    text = msgspec.json.encode(value).decode("utf-8", "replace")
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
