@@ -137,8 +137,8 @@ def write_comparison_html(
     audio_root: Path | None = None,
 ) -> None:
     """Write the page, atomically; ``audio_root`` as in ``write_leaderboard_html``."""
-    sides = [_from_page(path, side, audio_root) for side in (before_scores, after_scores)]
-    jsonl.write_text(path, comparison_html(comparison, decision, *sides, strata))
+    before, after = (_from_page(path, side, audio_root) for side in (before_scores, after_scores))
+    jsonl.write_text(path, comparison_html(comparison, decision, before, after, strata))
 
 
 def _from_page(path: Path, scores: Sequence[Score], root: Path | None) -> list[Score]:
