@@ -16,6 +16,7 @@ import pytest
 
 import board
 from clinical_asr.cli import main
+from clinical_asr.errors import ModelError
 from clinical_asr.jsonl import read_rows, write_rows
 from clinical_asr.records import EntityCategory, Hypothesis, LedgerEntry, Outcome, Utterance
 
@@ -434,6 +435,23 @@ def test_too_few_terms_are_inconclusive_and_twice_nothing_is_stop(tmp_path: Path
     assert again.code == 5 and "STOP" in again.out
 
 
+def test_only_the_command_line_knows_the_hub_of_the_environment(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None, str | None]] = []
+
+    def download(base: str, *, endpoint: str | None = None, token: str | None = None) -> Path:
+        asked.append((base, endpoint, token))
+        raise ModelError("is not here", base, "look elsewhere")
+
+    monkeypatch.setattr("clinical_asr.engines.hub.download", download)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "secret-token")
+    ran = cli("hypotheses", "--manifest", tmp_path / "m", "--model", "org/model", "--output", tmp_path / "h.jsonl")
+    assert asked == [("org/model", "http://127.0.0.1:9", "secret-token")]
+    assert (ran.code, ran.err) == (2, "error: org/model: is not here; look elsewhere\n")
+
+
 # --- with a real, tiny model ----------------------------------------------------------------------------------------
 
 THINGS = ("the chart", "a glass of water", "the morning report", "her medicine", "fifty milligrams", "two numbers")
@@ -481,6 +499,22 @@ def test_from_manifest_to_decision_on_a_tiny_model(tones: Path, tiny_nemo: Path,
     assert cli(*transcribe, "--model", tuned, "--output", tmp_path / "h1.jsonl").code == 0
     ran = cli("comparison", "--before", out, "--after", tmp_path / "h1.jsonl", "--split-folder", tmp_path)
     assert ran.code in (4, 5) and (tmp_path / "decision.json").is_file()
+
+
+@pytest.mark.nemo
+def test_interrupted_training_says_so(
+    tones: Path, tiny_nemo: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("clinical_asr.cli.tune.steps", lambda what: press_ctrl_c)
+    manifest, tuned = tones / "manifest.jsonl", tmp_path / "adapted_model.nemo"
+    ran = cli("finetune", "--train", manifest, "--validation", manifest, "--base", tiny_nemo, "--recipe", "smoke",
+              "--output", tuned)  # fmt: skip
+    assert ran.code == 130 and "interrupted: the same command again continues" in ran.err
+    assert not tuned.exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.nemo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from clinical_asr.cli import options as o
 from clinical_asr.cli.console import progress, table
 
 if TYPE_CHECKING:
+    from clinical_asr.clips import ClipPlan
     from clinical_asr.records import Sentence, Term
 
 PANEL = "Build"
@@ -190,7 +192,7 @@ def _terms_of(rows: list[Sentence]) -> list[Term]:
     return [Term(term=term, entity_category=category) for term, category in categories.items()]
 
 
-def _speak(plans: list, folder: Path, name: str) -> None:  # type: ignore[type-arg]
+def _speak(plans: Sequence[ClipPlan], folder: Path, name: str) -> None:
     from clinical_asr.audio import synthesise
     from clinical_asr.cli.engines import synthesiser
     from clinical_asr.jsonl import write_rows

@@ -20,7 +20,7 @@ def doctor(
     folder: Annotated[Path, typer.Option(help="Where the work will be done.")] = Path(),
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """What is here, what is missing for which stage, and the command that mends it. Exit 2 if something is required.
+    """What is here, what is missing for which stage, what mends it. Exit 2 if something required is missing.
 
     Example: clinical-asr doctor --json
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -152,10 +153,11 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper, epochs: int, scratch: 
         trainer.fit(model, train_dataloaders=keeper.batches)
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from None
+    except SystemExit:  # what Lightning makes of Ctrl-C, having switched Ctrl-C off
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None
     finally:
         model.set_trainer(None)
-    if trainer.interrupted:  # Lightning swallows Ctrl-C and returns as if training had ended
-        raise KeyboardInterrupt
 
 
 def _fingerprint(run: _Run) -> dict[str, Any]:
