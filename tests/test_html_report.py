@@ -143,6 +143,12 @@ def test_a_term_said_twice_and_heard_once_is_marked_in_its_place() -> None:
     assert marks == [("heparin", "miss"), ("heparin", "hit")]
 
 
+def test_a_drug_heard_as_another_listed_drug_is_marked_as_both() -> None:
+    row = Hypothesis(id="a", audio_filepath="", duration=1.0, text="Give heparin now.", term="heparin",
+                     pred_text="give insulin now", entity_category=EntityCategory.DRUG)  # fmt: skip
+    assert [s.mark for s in word_diff(score([row])[0], "clinical-v1", ["insulin"])] == ["", "confused", ""]
+
+
 def test_audio_is_found_from_the_pages_folder(tmp_path: Path) -> None:
     board, scores = board_of(cycle(3))
     scores[5] = msgspec.structs.replace(scores[5], audio_filepath=str(tmp_path / "data" / "my clip #1.wav"))

@@ -119,7 +119,7 @@ def _one_slope(slope: Slope, before: float, after: float) -> list[Markup]:
 
 # --- heat map ---------------------------------------------------------------------------------------------------------
 
-_NAMES, _CELL = 138.0, 26.0
+_NAMES, _CELL, _HEAD = 138.0, 26.0, 34.0
 STEPS = 5
 """Shades of the heat map above none: up to 20, 40, 60, 80 and 100 % missed."""
 
@@ -127,18 +127,21 @@ STEPS = 5
 def heat_map(title: str, facet: str, columns: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]) -> Markup:
     """Terms down, ``columns`` across; each cell says missed/said. A click on one filters the rows by ``facet``."""
     width = (WIDTH - _NAMES) / max(1, len(columns))
-    body = [
-        tag("text", clipped(name, max(4, int(width / 7))), x=_NAMES + width * (place + 0.5), y=16,
-            text_anchor="middle", class_="tick")
-        for place, name in enumerate(columns)
-    ]  # fmt: skip
+    body = [_column(name, _NAMES + width * (place + 0.5), width) for place, name in enumerate(columns)]
     for row, (term, cells) in enumerate(lines):
-        top = 24 + _CELL * row
+        top = _HEAD + _CELL * row
         body.append(tag("text", clipped(term, 19), x=_NAMES - 8, y=top + 17, text_anchor="end", class_="label"))
         for place, (name, cell) in enumerate(zip(columns, cells, strict=True)):
             body.append(_cell(term, facet, name, cell, _NAMES + width * place, top, width))
     said = f"{len(lines)} terms by {facet}: missed of said in each cell, worst term first"
-    return figure(title, said, 28 + _CELL * len(lines), body)
+    return figure(title, said, _HEAD + 4 + _CELL * len(lines), body)
+
+
+def _column(name: str, x: float, width: float) -> Markup:
+    """A column's name over its middle, on two lines if it has two words."""
+    lines = [clipped(line, max(4, int(width / 6.4))) for line in name.split(" ", 1)]
+    spans = [tag("tspan", line, x=x, y=_HEAD - 8 - 13 * (len(lines) - 1 - at)) for at, line in enumerate(lines)]
+    return tag("text", Markup("").join([*spans, tag("title", name)]), text_anchor="middle", class_="tick")
 
 
 def shade(cell: Cell) -> int:

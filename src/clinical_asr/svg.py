@@ -61,7 +61,7 @@ def percent(rate: float | None, places: int = 1) -> str:
     >>> percent(0.1234) == "12.3\\u00a0%", percent(None)
     (True, '–')
     """
-    return "–" if rate is None else f"{100 * rate:.{places}f}\u00a0%"
+    return "–" if rate is None else f"{100 * rate:.{places}f}\u00a0%".replace("-", "−")
 
 
 def interval(low: float | None, high: float | None) -> str:

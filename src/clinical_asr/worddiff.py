@@ -11,8 +11,8 @@ from clinical_asr.occurrences import TermIndex
 from clinical_asr.tally import Score
 from clinical_asr.text import normaliser as normaliser_named
 
-Mark = Literal["", "hit", "miss", "unsaid"]
-"""The row's own term, heard or missed; or a listed term heard that nobody said."""
+Mark = Literal["", "hit", "miss", "unsaid", "confused"]
+"""The row's own term, heard or missed; a listed term heard that nobody said; or both: one term heard as another."""
 
 
 class Segment(NamedTuple):
@@ -53,7 +53,9 @@ def _segment(
     step: Step, said: Sequence[str], heard: Sequence[str], term_marks: dict[int, Mark], unsaid_marks: dict[int, Mark]
 ) -> Segment:
     operation, i, j = step
-    mark = term_marks.get(i) or unsaid_marks.get(j) or ""
+    mark: Mark = term_marks.get(i) or unsaid_marks.get(j) or ""
+    if mark == "miss" and j in unsaid_marks:
+        mark = "confused"
     return Segment(operation, said[i] if i >= 0 else "", heard[j] if j >= 0 else "", mark)
 
 

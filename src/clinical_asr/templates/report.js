@@ -114,8 +114,8 @@
 
   // --- rows, drawn as they are needed -------------------------------------------------------------------------------
   const SAY = { s: "instead: ", d: "not heard: ", i: "not said: " };
-  const NAMES = { hit: "term, heard: ", miss: "term, missed: ", unsaid: "term nobody said: " };
-  const segment = ([operation, said, heard, mark]) => {
+  const NAMES = { hit: "term, heard: ", miss: "term, missed: ", unsaid: "term nobody said: ", confused: "term, heard as another term: " };
+  const segment = ([operation, said, heard]) => {
     const parts = [];
     if (operation === "=") parts.push(said);
     if (operation === "s" || operation === "d") parts.push(make("del", "", unseen(operation === "d" ? SAY.d : "said: "), said));
@@ -123,14 +123,19 @@
     if (operation === "s" || operation === "i") parts.push(make("ins", "", unseen(operation === "i" ? SAY.i : SAY.s), heard));
     const single = (said + heard).includes(" ") ? "" : " one"; // the sign stays with its word
     const lone = operation === "d" || operation === "i" ? ` lone${single}` : "";
-    if (mark) return make("span", `term ${mark}${lone}`, unseen(NAMES[mark]), ...parts);
     return operation === "=" ? parts[0] : make("span", `edit${lone}`, ...parts);
   };
   const diff = (side, name) => {
     const line = make("div", "diff");
     if (name) line.append(make("span", "side-name", name), " ");
     if (!side) return line.append("not transcribed"), line;
-    side.diff.forEach((one, place) => line.append(place ? " " : "", segment(one)));
+    let open = null; // the term whose words are being drawn: one frame around all of them
+    side.diff.forEach((one, place) => {
+      const mark = one[3], space = place ? " " : "";
+      if (mark && open && open.mark === mark) { open.frame.append(" ", segment(one)); return; }
+      open = mark ? { mark, frame: make("span", `term ${mark}`, unseen(NAMES[mark]), segment(one)) } : null;
+      line.append(space, open ? open.frame : segment(one));
+    });
     return line;
   };
   const outcome = (row) => {
