@@ -130,7 +130,7 @@ def heat_map(title: str, facet: str, columns: Sequence[str], lines: Sequence[tup
     body = [_column(name, _NAMES + width * (place + 0.5), width) for place, name in enumerate(columns)]
     for row, (term, cells) in enumerate(lines):
         top = _HEAD + _CELL * row
-        body.append(tag("text", clipped(term, 19), x=_NAMES - 8, y=top + 17, text_anchor="end", class_="label"))
+        body.append(tag("text", clipped(term, 17), x=_NAMES - 8, y=top + 17, text_anchor="end", class_="label"))
         for place, (name, cell) in enumerate(zip(columns, cells, strict=True)):
             body.append(_cell(term, facet, name, cell, _NAMES + width * place, top, width))
     said = f"{len(lines)} terms by {facet}: missed of said in each cell, worst term first"
