@@ -159,6 +159,13 @@ def test_audio_is_found_from_the_pages_folder(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path], "no .part is left behind"
 
 
+def test_rows_of_unknown_stratum_are_never_called_held_out() -> None:
+    found, old, new = compared()
+    bare = [[msgspec.structs.replace(row, stratum=None) for row in side] for side in (old, new)]
+    assert "By noise, held-out rows" not in comparison_html(found, None, *bare)
+    assert "By noise, held-out rows" in comparison_html(found, None, *bare, {row.id: row.stratum for row in old})
+
+
 def test_rows_without_a_counterpart_are_left_out_and_other_rows_refused() -> None:
     found, old, new = compared()
     page = comparison_html(found, None, old, new[:-5])

@@ -89,11 +89,12 @@ def comparison_html(
 ) -> str:
     """The page of a comparison; shows the rows that both sides hold. Without a decision the comparison's own stands.
 
+    Hand in ``strata`` unless the rows carry them: KER against SNR is shown for held-out rows only, or not at all.
     Raises ScoringError if the two sides are not of the same rows.
     """
     pairs = paired_rows(_restratified(before_scores, strata), _restratified(after_scores, strata))
     before, after = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    held = [[row for row in side if row.stratum is None or row.stratum.held_out] for side in (before, after)]
+    held = [[row for row in side if row.stratum is not None and row.stratum.held_out] for side in (before, after)]
     known = {row.stratum for row in after}
     columns = [stratum.value for stratum in Stratum if stratum in known]
     noise = [(name, plot_values.noise_points(side)) for name, side in zip(("before", "after"), held, strict=True)]
