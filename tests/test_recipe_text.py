@@ -41,7 +41,7 @@ def terms() -> list[dict[str, str]]:
 
 
 def guard() -> list[str]:
-    return (ROOT / "examples" / "guard_sentences.txt").read_text().splitlines()
+    return (ROOT / "src" / "clinical_asr" / "data" / "guard_sentences.txt").read_text().splitlines()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -17,9 +17,13 @@ def augment(audio: Tensor, lengths: Tensor, config: Config) -> tuple[Tensor, Ten
     audio, lengths = change_speed(audio, lengths, config)
     audio = equalise(audio, config)
     within = torch.arange(audio.shape[1], device=audio.device) < lengths[:, None]
-    audio = add_noise(audio, lengths, within, config)
-    gain = 10 ** (uniform(audio, config["gain_db"]) / 20)
-    return audio * gain * within, lengths
+    audio, lengths = change_gain(add_noise(audio, lengths, within, config), lengths, config)
+    return audio * within, lengths
+
+
+def change_gain(audio: Tensor, lengths: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """Louder or softer, each utterance on its own."""
+    return audio * 10 ** (uniform(audio, config["gain_db"]) / 20), lengths
 
 
 def uniform(like: Tensor, bounds: list[float]) -> Tensor:

@@ -92,7 +92,7 @@ def encoder_config(numbers: Config) -> Config:
         "subsampling": "dw_striding", "subsampling_factor": 8, "causal_downsampling": False,
         "subsampling_conv_channels": numbers["subsampling_channels"], "use_bias": True,
         "ff_expansion_factor": 4, "self_attention_model": "rel_pos", "n_heads": numbers["heads"],
-        "att_context_size": [-1, -1], "xscaling": False, "untie_biases": True, "pos_emb_max_len": 5000,
+        "att_context_size": [-1, -1], "xscaling": numbers["xscaling"], "untie_biases": True, "pos_emb_max_len": 5000,
         "conv_kernel_size": numbers["conv_kernel"], "conv_norm_type": "batch_norm", "conv_context_size": None,
         "dropout": numbers["dropout"], "dropout_pre_encoder": numbers["dropout"], "dropout_emb": 0.0,
         "dropout_att": numbers["dropout"], "stochastic_depth_drop_prob": 0.0,
@@ -158,12 +158,13 @@ def portable_loss(width: int, numbers: Config) -> Loss:
 
 
 def logits_of(
-    model: Any, audio: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    model: Any, audio: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, masks: bool = True
 ) -> tuple[Tensor, Tensor]:
     """The joint's output (B, T, U+1, V+1+D) in float32, and the frames (B) of each utterance."""
     with torch.autocast(audio.device.type, enabled=False):
         features, frames = model.preprocessor(input_signal=audio, length=lengths)
-        features = model.spec_augmentation(input_spec=features, length=frames)
+        if masks:
+            features = model.spec_augmentation(input_spec=features, length=frames)
     encoded, frames = model.encoder(audio_signal=features, length=frames)
     predicted, _, _ = model.decoder(targets=targets, target_length=target_lengths)
     joint = model.joint(encoder_outputs=encoded, decoder_outputs=predicted)

@@ -12,7 +12,7 @@ if [ ! -e /tmp/site/.complete ]; then
   python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade --target /tmp/site "$root"/.whl/*.whl \
     && touch /tmp/site/.complete || exit 1
 fi
-cp -r "$root/models/recipe" "$work/" && cd "$work/recipe" || exit 1
+[ -e "$work/recipe" ] || cp -r "$root/models/recipe" "$work/"; cd "$work/recipe" || exit 1  # the text it started with
 export PYTHONPATH=$work/site_src:$PYTHONPATH; mkdir -p $work/site_src && cp -r "$root/src/clinical_asr" $work/site_src/
 nvidia-smi --query-gpu=name,memory.total --format=csv,noheader; df -h /tmp | tail -1; nproc; free -g | sed -n 2p
 

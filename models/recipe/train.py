@@ -82,9 +82,11 @@ class Run:
         audio, lengths, targets, target_lengths = batch
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
-        audio, lengths = augment.augment(audio.float() / 32768, lengths, self.config["augmentation"])
+        clean = self.seconds < self.numbers["clean_minutes"] * 60
+        distort = augment.change_gain if clean else augment.augment
+        audio, lengths = distort(audio.float() / 32768, lengths, self.config["augmentation"])
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            logits, frames = network.logits_of(self.model, audio, lengths, targets, target_lengths)
+            logits, frames = network.logits_of(self.model, audio, lengths, targets, target_lengths, masks=not clean)
         loss = self.loss(logits, targets, frames, target_lengths)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
