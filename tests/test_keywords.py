@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -80,6 +81,53 @@ def test_index_counts_are_possible_and_perfect_on_equal_text(left: list[str], ri
     assert all(one.misses == 0 and one.false_insertions == 0 for one in same.values())
     spans = [(one.start, one.end) for one in found]
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+
+
+APART = TermIndex([("a", "drug"), ("b b", "drug"), ("c", "lab", ["d e", "f"])])
+"""Terms that share no word: then each occurrence in the hypothesis is either a hit or a false insertion."""
+MANY = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "x", "y"]), max_size=14)
+
+
+@given(MANY, MANY, st.booleans())
+@settings(max_examples=1500, deadline=None)
+def test_every_occurrence_said_and_every_one_heard_is_accounted_for_once(
+    left: list[str], right: list[str], variants: bool
+) -> None:
+    scored = APART.score(" ".join(left), " ".join(right), variants)
+    said, heard = (Counter(one.term for one in APART.find_words(words, variants)) for words in (left, right))
+    for term, count in scored.items():
+        assert count.hits + count.misses == said[term]
+        assert count.hits + count.false_insertions == heard[term], (term, count)
+
+
+@given(WORDS, WORDS, st.booleans())
+@settings(max_examples=600, deadline=None)
+def test_terms_inside_other_terms_are_never_counted_beyond_what_was_heard(
+    left: list[str], right: list[str], variants: bool
+) -> None:
+    scored = INDEX.score(" ".join(left), " ".join(right), variants)
+    said, heard = (Counter(one.term for one in INDEX.find_words(words, variants)) for words in (left, right))
+    for term, count in scored.items():
+        standing = sum(count_occurrences(" ".join(right), " ".join(form)) for form in INDEX.forms(term, variants))
+        assert count.hits + count.misses == said[term]
+        assert count.false_insertions <= heard[term]
+        assert count.hits + count.false_insertions <= max(standing, heard[term])
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "expected"),
+    [
+        ("give cefazolin not heparin", "give cefa zolin not heparin heparin", (1, 1, 1)),
+        ("give heparin now", "give heparin heparin heparin now", (1, 1, 2)),
+        ("heparin heparin", "heparin", (2, 1, 0)),
+        ("heparin then heparin", "heparin heparin then", (2, 1, 1)),
+        ("heparin", "", (1, 0, 0)),
+        ("nothing", "heparin heparin", (0, 0, 2)),
+    ],
+)
+def test_copies_side_by_side(said: str, heard: str, expected: tuple[int, int, int]) -> None:
+    count = TermIndex([("heparin", "drug"), ("cefazolin", "drug")]).score(said, heard)["heparin"]
+    assert (count.occurrences, count.hits, count.false_insertions) == expected
 
 
 def test_part_of_a_longer_term_is_no_false_insertion() -> None:

@@ -9,7 +9,8 @@ from typing import Literal
 from rapidfuzz.distance import Levenshtein
 
 from clinical_asr.alignment import align
-from clinical_asr.occurrences import Normaliser, Occurrence, TermIndex, _heard, windows
+from clinical_asr.matching import Matching
+from clinical_asr.occurrences import Normaliser, Occurrence, TermIndex
 from clinical_asr.text import DEFAULT_NORMALISER
 
 Kind = Literal["listed drug", "listed term", "look-alike", "other", "deleted"]
@@ -53,22 +54,15 @@ def confusions(
     """
     index = _index(terms, normaliser)
     left, right = index.normalise(reference), index.normalise(hypothesis)
-    said, words = index.find_words(left.split()), right.split()
-    if not said or left == right:
+    words = right.split()
+    if left == right or not index.find_words(left.split()):
         return []
-    steps = align(left, right)
-    places: dict[str, list[int]] = {}
-    for j, word in enumerate(words):
-        places.setdefault(word, []).append(j)
-    used: set[tuple[str, int]] = set()
-    found = []
-    blocks = windows(said, steps)
-    for occurrence, (low, high) in zip(said, blocks, strict=True):
-        start = _heard(index.forms(occurrence.term), occurrence.term, words, places, low, high, used)
-        if start is None:
-            found.append(_confusion(index, occurrence, words[low:high][:_WINDOW]))
-        else:
-            used.add((occurrence.term, start))
+    matching = Matching(index, left.split(), words, align(left, right))
+    found = [
+        _confusion(index, occurrence, words[low:high][:_WINDOW])
+        for occurrence, (low, high), heard in zip(matching.said, matching.windows, matching.heard, strict=True)
+        if not heard
+    ]
     return sorted(found, key=lambda one: (GRAVITY.index(one.kind), -one.similarity, one.term))
 
 

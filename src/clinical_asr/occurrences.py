@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from clinical_asr.alignment import Step, align
 from clinical_asr.errors import ScoringError
+from clinical_asr.matching import Matching
 from clinical_asr.text import DEFAULT_NORMALISER, normaliser
 
 Normaliser = str | Callable[[str], str]
@@ -164,6 +164,18 @@ class TermIndex:
     >>> index.score(said, heard)["heparin"]
     KeywordCount(occurrences=1, hits=0, false_insertions=1)
 
+    Each place where a term is heard answers for one occurrence at most, and what answers for none was inserted:
+
+    >>> index.score("give cefazolin not heparin", "give cefa zolin not heparin heparin")["heparin"]
+    KeywordCount(occurrences=1, hits=1, false_insertions=1)
+
+    Part of a longer listed term that was said is not an insertion, but two words that only now stand together are:
+
+    >>> index.score("give heparin sodium", "give heparin")["heparin"].false_insertions
+    0
+    >>> index.score("heparin and sodium", "heparin sodium")["heparin sodium"].false_insertions
+    1
+
     Variants:
 
     >>> strict = index.score("the HbA1c is high", "the hemoglobin A1c is high")["HbA1c"]
@@ -232,47 +244,15 @@ def _insert(root: dict[Any, Any], words: Words, term: str) -> str:
     return str(root.setdefault(None, term))
 
 
-def windows(occurrences: Sequence[Occurrence], steps: Sequence[Step]) -> Iterator[tuple[int, int]]:
-    """For each occurrence the hypothesis words [low, high) between the nearest hits before and after it."""
-    hits = [(i, j) for operation, i, j in steps if operation == "hit"]
-    said = [i for i, _ in hits]
-    end = 1 + max((j for _, _, j in steps), default=-1)
-    for occurrence in occurrences:
-        before, after = bisect_left(said, occurrence.start) - 1, bisect_left(said, occurrence.end)
-        yield (hits[before][1] + 1 if before >= 0 else 0), (hits[after][1] if after < len(hits) else end)
-
-
 def score_aligned(
     index: TermIndex, left: Sequence[str], right: Sequence[str], steps: Sequence[Step], variants: bool = False
 ) -> dict[str, KeywordCount]:
     """``TermIndex.score`` for words whose alignment is known."""
     counts = {term: [0, 0, 0] for term in index.categories}
-    places: dict[str, list[int]] = {}
-    for j, word in enumerate(right):
-        places.setdefault(word, []).append(j)
-    said, used = index.find_words(left, variants), set[tuple[str, int]]()
-    for occurrence, (low, high) in zip(said, windows(said, steps), strict=True):
-        start = _heard(index.forms(occurrence.term, variants), occurrence.term, right, places, low, high, used)
+    matching = Matching(index, left, right, steps, variants)
+    for occurrence, heard in zip(matching.said, matching.heard, strict=True):
         counts[occurrence.term][0] += 1
-        if start is not None:
-            counts[occurrence.term][1] += 1
-            used.add((occurrence.term, start))
-    spoken = {j for operation, _, j in steps if operation == "hit"}
-    for occurrence in index.find_words(right, variants):
-        was_said = all(j in spoken for j in range(occurrence.start, occurrence.end))
-        if (occurrence.term, occurrence.start) not in used and not was_said:
-            counts[occurrence.term][2] += 1
+        counts[occurrence.term][1] += heard
+    for occurrence in matching.unsaid():
+        counts[occurrence.term][2] += 1
     return {term: KeywordCount(*count) for term, count in counts.items()}
-
-
-def _heard(
-    forms: Sequence[Words], term: str, right: Sequence[str], places: dict[str, list[int]], low: int, high: int,
-    used: set[tuple[str, int]],
-) -> int | None:  # fmt: skip
-    """First place in the window where one of the forms stands and that no other occurrence has taken."""
-    for form in forms:
-        candidates = places.get(form[0], [])
-        for start in candidates[bisect_left(candidates, low) : bisect_left(candidates, high - len(form) + 1)]:
-            if tuple(right[start : start + len(form)]) == form and (term, start) not in used:
-                return start
-    return None
