@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clinical_asr.alignment import align_words
+from clinical_asr.doses import _run, tokens
 from clinical_asr.errors import ScoringError
 from clinical_asr.keywords import (
     KeywordCount,
@@ -21,6 +23,7 @@ from clinical_asr.keywords import (
     keyword_hits,
     number_errors,
 )
+from clinical_asr.metrics import word_errors
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=8)
 
@@ -190,7 +193,7 @@ def test_every_miss_has_one_confusion(left: list[str], right: list[str]) -> None
         ("two point five milligrams", "2.5 mg"), ("point five", "0.5"), ("two hundred and fifty", "250"),
         ("a hundred", "a 100"),
         ("twenty five", "25"), ("one thousand two hundred", "1,200"), ("one and a half", "1 1/2"), ("half", "½"),
-        ("zero point zero five", "0.05"), ("five percent", "5%"), ("ten units", "10 iu"), ("five micrograms", "5 µg"),
+        ("zero point zero five", "0.05"), ("zero point oh five", "0.05"), ("five percent", "5%"), ("ten units", "10 iu"), ("five micrograms", "5 µg"),
         ("five hundred micrograms per kilogram", "500 mcg per kg"), ("one hundred twenty over eighty", "120/80"),
         ("5.0 mg", "5 mg"), ("three five", "3 5"), ("two million", "2,000,000"), ("every four hours", "every 4 h"),
     ],
@@ -217,6 +220,28 @@ def test_a_changed_order_is_one_error_of_its_kind(said: str, heard: str, kind: s
     found = number_errors(said, heard)
     assert found.pop(kind).errors == 1
     assert all(count.errors == 0 for count in found.values())
+
+
+SPOKEN = (
+    "two hundred and five point oh half quarter a per of 1/2 2.5 120/80 mg kg units unit no left the x thousand twenty"
+)
+
+
+@given(st.lists(st.sampled_from(SPOKEN.split()), max_size=12))
+@settings(max_examples=600, deadline=None)
+def test_numbers_read_run_by_run_are_the_numbers_read_from_the_whole_text(words: list[str]) -> None:
+    assert tokens(" ".join(words)) == list(_run(tuple(words)))
+
+
+@given(MANY, MANY)
+@settings(max_examples=600, deadline=None)
+def test_an_alignment_has_as_few_errors_and_as_many_hits_as_the_counts_say(left: list[str], right: list[str]) -> None:
+    operations = Counter(operation for operation, _, _ in align_words(left, right))
+    count = word_errors(" ".join(left), " ".join(right))
+    names = ("substitution", "deletion", "insertion", "hit")
+    assert tuple(operations[name] for name in names) == (
+        count.substitutions, count.deletions, count.insertions, count.hits,
+    )  # fmt: skip
 
 
 def test_an_extra_word_beside_a_wrong_dose_is_still_one_substitution() -> None:

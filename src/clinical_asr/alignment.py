@@ -7,7 +7,8 @@ its choice has fewer hits than it could, the alignment is worked out again insid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -84,7 +85,56 @@ def align(reference: str, hypothesis: str) -> list[Step]:
     >>> align("a b", "b")
     [('deletion', 0, -1), ('hit', 1, 0)]
     """
-    [left], [right] = encode_words([reference], [hypothesis])
+    return align_words(reference.split(), hypothesis.split())
+
+
+def align_words(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[Step]:
+    """``align`` for words, or anything else that can be told equal.
+
+    What both sides begin and end with is aligned as it stands, which costs neither errors nor hits.
+
+    >>> align_words([1, 2, 3], [1, 3])
+    [('hit', 0, 0), ('deletion', 1, -1), ('hit', 2, 1)]
+    """
+    head, tail = common_ends(left, right)
+    n, m = len(left) - tail, len(right) - tail
+    steps: list[Step] = [("hit", i, i) for i in range(head)]
+    for operation, i, j in _align_middle(left[head:n], right[head:m]):
+        steps.append((operation, i + head if i >= 0 else -1, j + head if j >= 0 else -1))
+    steps.extend(("hit", n + k, m + k) for k in range(tail))
+    return steps
+
+
+def common_ends(left: Sequence[Hashable], right: Sequence[Hashable]) -> tuple[int, int]:
+    """How many words both sides begin with, and how many of the rest they end with.
+
+    >>> common_ends("a b c a".split(), "a c a".split()), common_ends(["a"], ["a", "a"])
+    ((1, 2), (1, 0))
+    """
+    head = _common(zip(left, right, strict=False))
+    room = min(len(left), len(right)) - head
+    return head, _common(islice(zip(reversed(left), reversed(right), strict=False), room))
+
+
+def _common(pairs: Iterable[tuple[Hashable, Hashable]]) -> int:
+    count = 0
+    for one, other in pairs:
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _align_middle(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[Step]:
+    if not left or not right:
+        return [("deletion", i, -1) for i in range(len(left))] or [("insertion", -1, j) for j in range(len(right))]
+    if len(left) == len(right) == 1:
+        return [("substitution", 0, 0)]
+    codes = {word: _code(number) for number, word in enumerate({*left, *right})}
+    return _align_codes(*("".join([codes[word] for word in side]) for side in (left, right)))
+
+
+def _align_codes(left: str, right: str) -> list[Step]:
     errors, substitutions = divmod(Levenshtein.distance(left, right, weights=WEIGHTS), SCALE)
     edits = [(edit.tag, edit.src_pos, edit.dest_pos) for edit in Levenshtein.editops(left, right)]
     if sum(tag == "replace" for tag, _, _ in edits) == substitutions:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from rapidfuzz.distance import Levenshtein
 
-from clinical_asr.alignment import align
+from clinical_asr.alignment import align_words, common_ends
 from clinical_asr.matching import Matching
 from clinical_asr.occurrences import Normaliser, Occurrence, TermIndex
 from clinical_asr.text import DEFAULT_NORMALISER
@@ -53,16 +53,22 @@ def confusions(
     [('', 'deleted')]
     """
     index = _index(terms, normaliser)
-    left, right = index.normalise(reference), index.normalise(hypothesis)
-    words = right.split()
-    if left == right or not index.find_words(left.split()):
+    left, right = index.normalise(reference).split(), index.normalise(hypothesis).split()
+    return word_confusions(index, left, right)
+
+
+def word_confusions(index: TermIndex, left: Sequence[str], right: Sequence[str]) -> list[Confusion]:
+    """``confusions`` for the words of two normalised texts."""
+    head, tail = common_ends(left, right)
+    # A term in what both sides begin or end with was heard there; without another one there is nothing to align.
+    if all(one.end <= head or one.start >= len(left) - tail for one in index.find_words(left)):
         return []
-    matching = Matching(index, left.split(), words, align(left, right))
-    found = [
-        _confusion(index, occurrence, words[low:high][:_WINDOW])
-        for occurrence, (low, high), heard in zip(matching.said, matching.windows, matching.heard, strict=True)
-        if not heard
-    ]
+    return matched_confusions(index, Matching(index, left, right, align_words(left, right)))
+
+
+def matched_confusions(index: TermIndex, matching: Matching) -> list[Confusion]:
+    """``confusions`` where said and heard occurrences are matched already."""
+    found = [_confusion(index, occurrence, window[:_WINDOW]) for occurrence, window in matching.missed()]
     return sorted(found, key=lambda one: (GRAVITY.index(one.kind), -one.similarity, one.term))
 
 

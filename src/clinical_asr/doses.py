@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from itertools import groupby
 
-from clinical_asr.alignment import align
+from clinical_asr.alignment import align_words, common_ends
 from clinical_asr.metrics import ErrorCount, word_errors
 from clinical_asr.occurrences import Normaliser, as_function
 from clinical_asr.text import DEFAULT_NORMALISER
@@ -97,6 +98,10 @@ _NEGATIONS = frozenset(
 )
 _SIDES = {"left": "left", "right": "right", "bilateral": "bilateral", "bilaterally": "bilateral"}
 
+_JOINTS = ("per", "a", "an", "of")
+_TELLING = frozenset([*_NUMBER_WORDS, "point", "oh", "half", "quarter", *_UNITS, *_NEGATIONS, *_SIDES, "and", *_JOINTS])
+"""Words that may be more than a word, or stand between the parts of a number or of a dose."""
+
 Token = tuple[str, str]
 """Kind ("word" for all that is none of ``KINDS``) and canonical spelling."""
 
@@ -131,22 +136,50 @@ def number_errors(
     ErrorCount(substitutions=1, deletions=0, insertions=0, hits=0, length=1)
     """
     clean = as_function(normaliser)
-    left, right = tokens(clean(reference)), tokens(clean(hypothesis))
-    totals = dict.fromkeys(KINDS, ErrorCount.zero())
-    for said, heard in _stretches(left, right):
-        for kind in {token[0] for token in (*said, *heard)} - {"word"}:
-            totals[kind] += word_errors(_of(kind, said), _of(kind, heard))
+    return word_number_errors(clean(reference).split(), clean(hypothesis).split())
+
+
+def word_number_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[str, ErrorCount]:
+    """``number_errors`` for the words of two normalised texts."""
+    left = _tokens(reference)
+    right = left if reference == hypothesis else _tokens(hypothesis)
+    head, tail = common_ends(left, right)
+    middle = left[head : len(left) - tail], right[head : len(right) - tail]
+    same = [kind for kind, _ in (*left[:head], *left[len(left) - tail :]) if kind != "word"]
+    totals = {kind: _all_hits(same.count(kind)) if same else _NONE for kind in KINDS}
+    if any(kind != "word" for side in middle for kind, _ in side):  # otherwise no number is touched
+        for said, heard in _stretches(*middle):
+            for kind in {token[0] for token in (*said, *heard)} - {"word"}:
+                totals[kind] += _edits(_of(kind, said), _of(kind, heard))
     return totals
 
 
-def _of(kind: str, some: Sequence[Token]) -> str:
-    return " ".join(text for token_kind, text in some if token_kind == kind)
+_NONE = ErrorCount.zero()
+
+
+def _all_hits(n: int) -> ErrorCount:
+    return ErrorCount(0, 0, 0, n, n) if n else _NONE
+
+
+def _of(kind: str, some: Sequence[Token]) -> list[str]:
+    return [text for token_kind, text in some if token_kind == kind]
+
+
+def _edits(said: list[str], heard: list[str]) -> ErrorCount:
+    """Word errors; most stretches hold so few that nothing has to be aligned."""
+    n, m = len(said), len(heard)
+    if said == heard:
+        return _all_hits(n)
+    if not n or not m:
+        return ErrorCount(0, n, m, 0, n)
+    if n == m == 1:
+        return ErrorCount(1, 0, 0, 0, 1)
+    return word_errors(" ".join(said), " ".join(heard))
 
 
 def _stretches(left: Sequence[Token], right: Sequence[Token]) -> Iterator[tuple[list[Token], list[Token]]]:
     """Runs of hits and runs of differences between them, as tokens of both sides."""
-    steps = align(*(" ".join(f"{kind}:{text}" for kind, text in side) for side in (left, right)))
-    for _, run in groupby(steps, key=lambda step: step[0] == "hit"):
+    for _, run in groupby(align_words(left, right), key=lambda step: step[0] == "hit"):
         part = list(run)
         yield [left[i] for _, i, _ in part if i >= 0], [right[j] for _, _, j in part if j >= 0]
 
@@ -157,16 +190,33 @@ def tokens(text: str) -> list[Token]:
     >>> tokens("half a tablet in 1 1/2 hours")
     [('value', '0.5'), ('word', 'a'), ('unit', 'tablet'), ('word', 'in'), ('value', '1.5'), ('unit', 'hour')]
     """
-    words, found, place = text.split(), list[Token](), 0
+    return _tokens(text.split())
+
+
+def _tokens(words: Sequence[str]) -> list[Token]:
+    """Only runs of telling words, with the small words that join them, have to be read."""
+    found, run = list[Token](), list[str]()
+    for word in words:
+        if word in _TELLING or word[0] in "0123456789<>":
+            run.append(word)
+            continue
+        if run:
+            found.extend(_run(tuple(run)))
+            run = []
+        found.append(("word", word))
+    found.extend(_run(tuple(run)))
+    return found
+
+
+@lru_cache(maxsize=1 << 14)
+def _run(words: tuple[str, ...]) -> tuple[Token, ...]:
+    """Tokens of a run; runs recur, hence the (bounded) memory of past answers."""
+    found, place = list[Token](), 0
     while place < len(words):
         values, used = _values(words, place)
-        if used:
-            found.extend(values)
-            place += used
-        else:
-            found.append(_word(words[place], found))
-            place += 1
-    return found
+        found.extend(values or [_word(words[place], found)])
+        place += used or 1
+    return tuple(found)
 
 
 def _word(word: str, before: Sequence[Token]) -> Token:
@@ -181,7 +231,7 @@ def _word(word: str, before: Sequence[Token]) -> Token:
 
 def _measured(before: Sequence[Token]) -> bool:
     """True after a value or a unit ("5 mg kg"), "per" or "a" between ("half a tablet"): "care unit" is no dose."""
-    last = before[-2:-1] if before and before[-1][1] in ("per", "a", "an", "of") else before[-1:]
+    last = before[-2:-1] if before and before[-1][1] in _JOINTS else before[-1:]
     return bool(last) and last[0][0] in ("value", "unit")
 
 
@@ -221,7 +271,7 @@ def _spelled(words: Sequence[str], place: int) -> tuple[list[Token], int]:
     """A number in words: "two hundred and fifty", "zero point two five", "point five", "one and a half", "half"."""
     value, at = _whole(words, place)
     digits, after = "", at
-    if words[at : at + 1] == ["point"]:
+    if at < len(words) and words[at] == "point":
         after += 1
         while after < len(words) and (digit := _digit(words[after])) is not None:
             digits, after = digits + digit, after + 1

@@ -22,11 +22,11 @@ import numpy as np
 from scipy.special import stdtrit
 
 from clinical_asr.errors import ScoringError
-from clinical_asr.mishearings import ListedTerms, number_lines
+from clinical_asr.mishearings import ListedTerms, Wording, number_lines
 from clinical_asr.records import Stratum
 from clinical_asr.statistics import (
     PairedComparison,
-    clustered_proportion_interval,
+    clustered_counts_interval,
     compare_by_term,
     holm,
     proportion_interval,
@@ -46,7 +46,8 @@ def leaderboard(
     rows = _checked(scores, signature)
     if strata is not None:
         rows = [_restratified(row, strata) for row in rows]
-    listed = ListedTerms(rows, signature.normaliser)
+    wording = Wording(rows, signature.normaliser)
+    listed = ListedTerms(rows, signature.normaliser, wording)
     table = _Table(rows, listed)
     return Leaderboard(
         signature=signature,
@@ -60,7 +61,7 @@ def leaderboard(
         by_context=table.section(lambda row: row.context_type),
         false_insertions=listed.false_insertions(),
         confusions=listed.confusions(),
-        numbers=number_lines(rows, signature.normaliser),
+        numbers=number_lines(wording),
     )
 
 
@@ -190,7 +191,7 @@ def _proportion(counts: np.ndarray, cluster: np.ndarray) -> Interval:
     by_cluster = np.stack([np.bincount(groups, weights=counts[:, column]) for column in (0, 1)], axis=1)
     if len(by_cluster) == 1:
         return proportion_interval(yes, trials)
-    return clustered_proportion_interval(*by_cluster.T)
+    return clustered_counts_interval(*by_cluster.T)
 
 
 def _by_term(table: _Table) -> list[Line]:

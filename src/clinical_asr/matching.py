@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from clinical_asr.alignment import Step
+from clinical_asr.keyword_count import KeywordCount
 
 if TYPE_CHECKING:
     from clinical_asr.occurrences import Occurrence, TermIndex
@@ -62,6 +63,22 @@ class Matching:
             span = (occurrence.start, occurrence.end)
             if (occurrence.term, span) not in self._taken and not self._inside_another(occurrence):
                 yield occurrence
+
+    def counts(self) -> dict[str, KeywordCount]:
+        """Counts per listed term, also of those never said."""
+        counts = {term: [0, 0, 0] for term in self._index.categories}
+        for occurrence, heard in zip(self.said, self.heard, strict=True):
+            counts[occurrence.term][0] += 1
+            counts[occurrence.term][1] += heard
+        for occurrence in self.unsaid():
+            counts[occurrence.term][2] += 1
+        return {term: KeywordCount(*count) for term, count in counts.items()}
+
+    def missed(self) -> Iterator[tuple[Occurrence, Sequence[str]]]:
+        """Occurrences that were not heard, each with the words in its window."""
+        for occurrence, (low, high), heard in zip(self.said, self.windows, self.heard, strict=True):
+            if not heard:
+                yield occurrence, self._right[low:high]
 
     def _inside_another(self, heard: Occurrence) -> bool:
         """True where the very words were said as part of another listed term: "heparin" of "heparin sodium"."""

@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
-from clinical_asr.confusions import GRAVITY
-from clinical_asr.keywords import TermIndex, confusions, number_errors
+from clinical_asr.confusions import GRAVITY, word_confusions
+from clinical_asr.doses import KINDS, word_number_errors
+from clinical_asr.keywords import TermIndex
 from clinical_asr.metrics import ErrorCount
 from clinical_asr.tally import ConfusionLine, FalseInsertion, NumberLine, Score
 from clinical_asr.text import normaliser
 
-KINDS = ("value", "unit", "negation", "laterality")
+Words = Sequence[str]
+
+
+class Wording:
+    """Both sides of each row in normalised words, worked out once for all that reads them."""
+
+    def __init__(self, rows: Sequence[Score], normaliser_name: str) -> None:
+        clean = normaliser(normaliser_name)
+        self.sides: list[tuple[Words, Words]] = []
+        for row in rows:
+            reference = clean(row.reference).split()
+            heard = clean(row.hypothesis).split() if row.tally.wrong_rows else reference
+            self.sides.append((reference, heard))
+
+    def differing(self) -> Iterator[tuple[int, Words, Words]]:
+        """Position and sides of each row that was not heard as it was said."""
+        return ((n, said, heard) for n, (said, heard) in enumerate(self.sides) if said is not heard)
 
 
 class ListedTerms:
     """The terms of the rows as one list, and where the rows hear them although nobody says them."""
 
-    def __init__(self, rows: Sequence[Score], normaliser_name: str) -> None:
-        self._rows = rows
-        self._clean = normaliser(normaliser_name)
+    def __init__(self, rows: Sequence[Score], normaliser_name: str, wording: Wording | None = None) -> None:
+        self._wording = wording or Wording(rows, normaliser_name)
+        clean = lru_cache(maxsize=None)(normaliser(normaliser_name))  # forgotten with this call
         spelled: dict[str, tuple[str, str]] = {}
         for row in rows:
             if row.term:
-                spelled.setdefault(self._clean(row.term), (row.term, row.entity_category or ""))
+                spelled.setdefault(clean(row.term), (row.term, row.entity_category or ""))
         self._index = TermIndex(list(spelled.values()), normaliser_name)
-        self.unsaid = {row.id: found for row in rows if (found := self._unsaid(row))}
+        self.unsaid = {rows[n].id: terms for n, *sides in self._differing() if (terms := self._unsaid(*sides))}
         """Row id -> listed terms heard more often than said, one entry each time."""
 
-    def _unsaid(self, row: Score) -> list[str]:
-        if not row.tally.wrong_rows or not self._index.categories:
-            return []
-        heard = Counter(one.term for one in self._index.find(row.hypothesis))
+    def _differing(self) -> Iterator[tuple[int, Words, Words]]:
+        return self._wording.differing() if self._index.categories else iter(())
+
+    def _unsaid(self, reference: Words, hypothesis: Words) -> list[str]:
+        heard = Counter(one.term for one in self._index.find_words(hypothesis))
         if not heard:
             return []
-        said = Counter(one.term for one in self._index.find(row.reference))
+        said = Counter(one.term for one in self._index.find_words(reference))
         return sorted((heard - said).elements())
 
     def false_insertions(self) -> list[FalseInsertion]:
@@ -48,9 +67,8 @@ class ListedTerms:
         """What was heard instead of missed terms, gravest first, then most often."""
         found = Counter(
             (one.term, one.heard, one.kind, one.similarity)
-            for row in self._rows
-            if row.tally.wrong_rows and self._index.categories
-            for one in confusions(row.reference, row.hypothesis, self._index)
+            for _, reference, hypothesis in self._differing()
+            for one in word_confusions(self._index, reference, hypothesis)
         )
         lines = [
             ConfusionLine(term, heard, n, kind, alike, self._index.categories[term])
@@ -65,14 +83,13 @@ _GRAVITY = {str(kind): place for place, kind in enumerate(GRAVITY)}
 class NumberTotals:
     """Errors in numbers, units, negations and sides, by kind, added up row by row."""
 
-    def __init__(self, normaliser_name: str) -> None:
-        self._normaliser = normaliser_name
+    def __init__(self) -> None:
         self._total = {kind: ErrorCount.zero() for kind in KINDS}
         self._wrong: Counter[str] = Counter()
 
-    def add(self, row: Score) -> None:
-        """Count one row."""
-        for kind, count in number_errors(row.reference, row.hypothesis, self._normaliser).items():
+    def add(self, reference: Words, hypothesis: Words) -> None:
+        """Count one row, in normalised words."""
+        for kind, count in word_number_errors(reference, hypothesis).items():
             if count.length or count.errors:
                 self._total[kind] = self._total[kind] + count
                 self._wrong[kind] += count.errors > 0
@@ -82,9 +99,9 @@ class NumberTotals:
         return [NumberLine(kind, n.errors, n.length, n.rate, self._wrong[kind]) for kind, n in self._total.items()]
 
 
-def number_lines(rows: Sequence[Score], normaliser_name: str) -> list[NumberLine]:
+def number_lines(wording: Wording) -> list[NumberLine]:
     """Number errors of all rows."""
-    totals = NumberTotals(normaliser_name)
-    for row in rows:
-        totals.add(row)
+    totals = NumberTotals()
+    for reference, hypothesis in wording.sides:
+        totals.add(reference, hypothesis)
     return totals.lines()

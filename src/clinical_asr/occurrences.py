@@ -7,64 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from clinical_asr.alignment import Step, align
+from clinical_asr.alignment import align_words
 from clinical_asr.errors import ScoringError
+from clinical_asr.keyword_count import KeywordCount
 from clinical_asr.matching import Matching
 from clinical_asr.text import DEFAULT_NORMALISER, normaliser
 
 Normaliser = str | Callable[[str], str]
 Words = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class KeywordCount:
-    """Occurrences of terms said, those heard, and those heard that nobody said. Adds with ``+``.
-
-    >>> a = KeywordCount(occurrences=2, hits=1, false_insertions=1)
-    >>> a.misses, a.ker, a.recall, a.precision, (a + KeywordCount.zero()) == a, KeywordCount.zero().ker is None
-    (1, 0.5, 0.5, 0.5, True, True)
-    """
-
-    occurrences: int
-    hits: int
-    false_insertions: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.hits <= self.occurrences or self.false_insertions < 0:
-            raise ValueError(f"counts that cannot be: {self!r}")
-
-    @property
-    def misses(self) -> int:
-        """Occurrences that were not heard."""
-        return self.occurrences - self.hits
-
-    @property
-    def ker(self) -> float | None:
-        """Misses over occurrences; ``None`` where no term was said."""
-        return self.misses / self.occurrences if self.occurrences else None
-
-    @property
-    def recall(self) -> float | None:
-        """Hits over occurrences: 1 - KER."""
-        return self.hits / self.occurrences if self.occurrences else None
-
-    @property
-    def precision(self) -> float | None:
-        """Hits over all that was heard as a listed term; ``None`` where none was heard."""
-        heard = self.hits + self.false_insertions
-        return self.hits / heard if heard else None
-
-    @classmethod
-    def zero(cls) -> KeywordCount:
-        """Start of a sum."""
-        return cls(0, 0, 0)
-
-    def __add__(self, other: KeywordCount) -> KeywordCount:
-        return KeywordCount(
-            self.occurrences + other.occurrences,
-            self.hits + other.hits,
-            self.false_insertions + other.false_insertions,
-        )
 
 
 def as_function(name: Normaliser) -> Callable[[str], str]:
@@ -213,18 +163,15 @@ class TermIndex:
 
     def find_words(self, words: Sequence[str], variants: bool = False) -> list[Occurrence]:
         """Occurrences in the words of a normalised text."""
-        root, found, place = (self._loose if variants else self._strict), [], 0
-        while place < len(words):
-            node, term, end = root.get(words[place]), None, place + 1
-            ahead = end
-            while node is not None:
-                if None in node:
-                    term, end = node[None], ahead
-                node = node.get(words[ahead]) if ahead < len(words) else None
-                ahead += 1
-            if term is not None:
-                found.append(Occurrence(term, place, end))
-            place = end
+        root = self._loose if variants else self._strict
+        if root.keys().isdisjoint(words):
+            return []
+        found: list[Occurrence] = []
+        for place in [place for place, word in enumerate(words) if word in root]:
+            if not found or place >= found[-1].end:
+                term, end = _longest(root, words, place)
+                if term is not None:
+                    found.append(Occurrence(term, place, end))
         return found
 
     def forms(self, term: str, variants: bool = False) -> list[Words]:
@@ -233,8 +180,20 @@ class TermIndex:
 
     def score(self, reference: str, hypothesis: str, variants: bool = False) -> dict[str, KeywordCount]:
         """Counts per listed term (all of them, also those never said) of one pair of transcripts of any length."""
-        left, right = self.normalise(reference), self.normalise(hypothesis)
-        return score_aligned(self, left.split(), right.split(), align(left, right), variants)
+        left, right = self.normalise(reference).split(), self.normalise(hypothesis).split()
+        return Matching(self, left, right, align_words(left, right), variants).counts()
+
+
+def _longest(root: dict[Any, Any], words: Sequence[str], place: int) -> tuple[str | None, int]:
+    """The longest term that begins at a place and where it ends; ``None`` if none does."""
+    node, term, end = root, None, place
+    for ahead in range(place, len(words)):
+        if words[ahead] not in node:
+            break
+        node = node[words[ahead]]
+        if None in node:
+            term, end = node[None], ahead + 1
+    return term, end
 
 
 def _insert(root: dict[Any, Any], words: Words, term: str) -> str:
@@ -242,17 +201,3 @@ def _insert(root: dict[Any, Any], words: Words, term: str) -> str:
     for word in words:
         root = root.setdefault(word, {})
     return str(root.setdefault(None, term))
-
-
-def score_aligned(
-    index: TermIndex, left: Sequence[str], right: Sequence[str], steps: Sequence[Step], variants: bool = False
-) -> dict[str, KeywordCount]:
-    """``TermIndex.score`` for words whose alignment is known."""
-    counts = {term: [0, 0, 0] for term in index.categories}
-    matching = Matching(index, left, right, steps, variants)
-    for occurrence, heard in zip(matching.said, matching.heard, strict=True):
-        counts[occurrence.term][0] += 1
-        counts[occurrence.term][1] += heard
-    for occurrence in matching.unsaid():
-        counts[occurrence.term][2] += 1
-    return {term: KeywordCount(*count) for term, count in counts.items()}

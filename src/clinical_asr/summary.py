@@ -20,11 +20,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from clinical_asr.confusions import GRAVITY, confusions
+from clinical_asr.alignment import align_words
+from clinical_asr.confusions import GRAVITY, matched_confusions
 from clinical_asr.errors import ScoringError
 from clinical_asr.keywords import KeywordCount, TermIndex
+from clinical_asr.matching import Matching
 from clinical_asr.metrics import METRIC_VERSION
 from clinical_asr.mishearings import NumberTotals
+from clinical_asr.occurrences import as_function
 from clinical_asr.records import Hypothesis, Term
 from clinical_asr.scores import iter_scores
 from clinical_asr.statistics import clustered_counts_interval, proportion_interval
@@ -95,11 +98,13 @@ def summarise(
     (0.5, 0.5, 1)
     """
     counts = _ListCounts(terms, normaliser) if terms is not None else _OwnCounts()
-    total, numbers = Tally.zero(), NumberTotals(normaliser)
+    total, numbers, clean = Tally.zero(), NumberTotals(), as_function(normaliser)
     for row in iter_scores(hypotheses, normaliser):
         total = total + row.tally
-        counts.add(row)
-        numbers.add(row)
+        said = clean(row.reference).split()
+        heard = clean(row.hypothesis).split() if row.tally.wrong_rows else said
+        counts.add(row, said, heard)
+        numbers.add(said, heard)
     if not total.rows:
         raise ScoringError("there are no rows", where="scores", mend="transcribe a manifest first")
     by_term = {term: _totals([pair]) for term, pair in counts.by_term.items()}
@@ -126,8 +131,8 @@ class _OwnCounts:
         self.by_term: dict[str, Pair] = {}
         self.categories: dict[str, str] = {}
 
-    def add(self, row: Score) -> None:
-        """Count one row."""
+    def add(self, row: Score, said: Sequence[str], heard: Sequence[str]) -> None:
+        """Count one row, whose sides are given in normalised words too."""
         if row.term:
             self.categories.setdefault(row.term, row.entity_category or "")
             self._count(row.term, row.tally.keywords, row.tally.keywords)
@@ -152,16 +157,18 @@ class _ListCounts(_OwnCounts):
         self.by_term = dict.fromkeys(self.categories, _NOTHING)
         self._confusions: Counter[tuple[str, str, str, float]] = Counter()
 
-    def add(self, row: Score) -> None:
-        sides = (row.reference, row.hypothesis)
-        if not any(self._index.find(side, self._has_variants) for side in sides):
+    def add(self, row: Score, said: Sequence[str], heard: Sequence[str]) -> None:
+        if not any(self._index.find_words(side, self._has_variants) for side in (said, heard)):
             return
-        strict = self._index.score(*sides)
-        loose = self._index.score(*sides, variants=True) if self._has_variants else strict
+        steps = align_words(said, heard)
+        matching = Matching(self._index, said, heard, steps)
+        strict = loose = matching.counts()
+        if self._has_variants:
+            loose = Matching(self._index, said, heard, steps, variants=True).counts()
         for term, count in strict.items():
             if count != _NOTHING[0] or loose[term] != _NOTHING[0]:
                 self._count(term, count, loose[term])
-        found = confusions(*sides, self._index)
+        found = matched_confusions(self._index, matching)
         self._confusions.update((one.term, one.heard, one.kind, one.similarity) for one in found)
 
     def confusion_lines(self) -> list[ConfusionLine]:
