@@ -1,6 +1,11 @@
 """Word error rate of a ``.nemo`` on unseen sentences in unseen voices: clean and in noise, and its speed.
 
-python models/recipe/evaluate.py --model models/mini-fastconformer-tdt.nemo --out evaluation.json
+    python models/recipe/evaluate.py --device cuda --model models/mini-fastconformer-tdt.nemo --out evaluation.json
+    python models/recipe/evaluate.py --device cpu --model MODEL.nemo --set evaluation.utterances=200
+
+Held-out natural sentences, each in a random held-out voice, both drawn with ``evaluation.seed``: the same on every
+machine. WERs are pooled shares (0.0333 is 3.33 %); ``rtfx`` is seconds of clean audio per second of ``transcribe``.
+``voices`` counts accents times variants, all those of en-gb-x-rp as one.
 """
 
 from __future__ import annotations
