@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import jiwer
@@ -184,3 +185,23 @@ def test_sclite_agrees_on_20000_pairs(tmp_path: Path) -> None:
     cost = sum(Levenshtein.distance(r.split(), h.split(), weights=(3, 3, 4)) for r, h in pairs)
     assert words == ours.length and 4 * substitutions + 3 * (deletions + insertions) == cost
     assert ours.errors <= errors <= ours.errors * 1.01
+
+
+def test_characters_of_a_long_transcript_are_counted_in_well_under_a_second() -> None:
+    draw = random.Random(3)
+    said = " ".join(f"w{draw.randrange(3000)}" for _ in range(10_000))
+    heard = " ".join(word for word in said.split() if draw.random() > 0.05)
+    began = time.perf_counter()
+    count = character_errors(said, heard)
+    assert time.perf_counter() - began < 3.0  # about 0.2 s on an idle core; the bound leaves room for a busy one
+    assert count.length == len(said) and count.hits + count.insertions + count.substitutions == len(heard)
+    assert count.errors == int(character_distances([said], [heard])[0]) > 0
+
+
+@given(st.lists(st.tuples(st.text("ab ", max_size=8), st.text("ab ", max_size=8)), max_size=8))
+def test_rows_heard_as_said_count_like_the_others(pairs: list[tuple[str, str]]) -> None:
+    mixed = [pair for said, heard in pairs for pair in ((said, heard), (said, said))]
+    together = word_errors_batch([said for said, _ in mixed], [heard for _, heard in mixed])
+    assert together == [word_errors(said, heard) for said, heard in mixed]
+    for (said, heard), count in zip(mixed, together, strict=True):
+        assert (count.errors == 0) == (said.split() == heard.split()) and count.length == len(said.split())

@@ -40,16 +40,16 @@ def encode_words(*sides: Sequence[str]) -> list[list[str]]:
     >>> left[0][1] == right[0], len(left[0])
     (True, 3)
     """
-    codes: dict[str, str] = {}
-    encoded: list[list[str]] = []
-    for side in sides:
-        split = [text.split() for text in side]
-        for words in split:
-            for word in words:
-                if word not in codes:
-                    codes[word] = _code(len(codes))
-        encoded.append(["".join([codes[word] for word in words]) for words in split])
-    return encoded
+    codes = _Codes()
+    return [["".join(map(codes.__getitem__, text.split())) for text in side] for side in sides]
+
+
+class _Codes(dict[str, str]):
+    """One character per word, given out on first sight."""
+
+    def __missing__(self, word: str) -> str:
+        code = self[word] = _code(len(self))
+        return code
 
 
 def _code(number: int) -> str:

@@ -13,18 +13,15 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from rapidfuzz.distance import Levenshtein
-
 from clinical_asr.cycle import manifest_digest
 from clinical_asr.errors import ScoringError
 from clinical_asr.keywords import KeywordCount, count_keyword
-from clinical_asr.metrics import METRIC_VERSION, ErrorCount, character_errors_batch, word_errors_batch
+from clinical_asr.metrics import METRIC_VERSION, character_errors_batch, word_errors_batch
 from clinical_asr.records import Hypothesis, Stratum
 from clinical_asr.tally import Score, Signature, Tally
 from clinical_asr.text import DEFAULT_NORMALISER
 from clinical_asr.text import normaliser as _function
 
-_LONG = 4000  # characters of a reference from which the exact split of its character errors costs too much
 _CHUNK = 4096  # rows scored at a time: large enough to be fast, small enough for flat memory
 
 
@@ -54,7 +51,7 @@ def _score_chunk(rows: Sequence[Hypothesis], clean: Callable[[str], str]) -> Ite
     references = [_reference(row, clean) for row in rows]
     hypotheses = [clean(row.pred_text) for row in rows]
     words = word_errors_batch(references, hypotheses)
-    characters = _character_errors(references, hypotheses)
+    characters = character_errors_batch(references, hypotheses)
     for place, row in enumerate(rows):
         tally = Tally(
             rows=1,
@@ -65,25 +62,6 @@ def _score_chunk(rows: Sequence[Hypothesis], clean: Callable[[str], str]) -> Ite
             row_rates=words[place].rate or 0.0,
         )
         yield _score_row(row, tally)
-
-
-def _character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> list[ErrorCount]:
-    """Character counts of each pair. Long transcripts take any alignment with the fewest errors: which of several is
-    taken moves only the split into S, D and I, and finding the one with the most hits takes time by the square."""
-    is_long = [len(reference) > _LONG for reference in references]
-    short = character_errors_batch(
-        [text for text, long in zip(references, is_long, strict=True) if not long],
-        [text for text, long in zip(hypotheses, is_long, strict=True) if not long],
-    )
-    counts = iter(short)
-    pairs = zip(references, hypotheses, is_long, strict=True)
-    return [_count_edits(one, other) if long else next(counts) for one, other, long in pairs]
-
-
-def _count_edits(reference: str, hypothesis: str) -> ErrorCount:
-    edits = Counter(edit.tag for edit in Levenshtein.editops(reference, hypothesis))
-    replaced, deleted, inserted = (edits[tag] for tag in ("replace", "delete", "insert"))
-    return ErrorCount(replaced, deleted, inserted, len(reference) - replaced - deleted, len(reference))
 
 
 def _place(row: Hypothesis) -> str:

@@ -113,7 +113,7 @@ def _plain(text: str) -> str:
 
 
 _SEPARATORS = str.maketrans(dict.fromkeys('-,;:?!()"', " "))
-_ONLY_WORDS = re.compile(r"[a-z \-,;:?!()\"]*\.?\s*")  # no digit, no inner point, no apostrophe: nothing to decide
+_ONLY_WORDS = re.compile(r"[a-z \-,;:?!()\"]*+\.?\s*")  # no digit, no inner point, no apostrophe: nothing to decide
 # Each pattern begins with the character it decides about, so that the search skips to it.
 _CONTRACTIONS = ("it", "he", "she", "that", "there", "here", "what", "who", "where", "how", "when", "why", "let")
 _CONTRACTED = re.compile("'(?:" + "|".join(rf"(?<=\b{word}')" for word in _CONTRACTIONS) + r")(?=s\b)")
@@ -195,13 +195,17 @@ def clinical_v1(text: str) -> str:
     text = text.lower() if text.isascii() else _plain(text)
     if _ONLY_WORDS.fullmatch(text):
         return " ".join(text.rstrip().rstrip(".").translate(_SEPARATORS).split())
-    return _attach(" ".join(filter(None, map(_token, _mark(text).split()))))
+    text = " ".join(filter(None, map(_token, _mark(text).split())))
+    return _attach(text) if "<" in text or ">" in text or "%" in text else text
 
 
 @lru_cache(maxsize=1 << 15)
 def _token(part: str) -> str:
-    """Words and numbers in a part between two spaces; parts recur, hence the (bounded) memory of past answers."""
-    return " ".join(_TOKEN.findall(part))
+    """Words and numbers in a part between two spaces, glued units off their number.
+
+    Parts recur, hence the (bounded) memory of past answers.
+    """
+    return _GLUED_UNIT.sub(r"\1 \2", " ".join(_TOKEN.findall(part)))
 
 
 def _mark(text: str) -> str:
@@ -217,13 +221,13 @@ def _mark(text: str) -> str:
 
 
 def _attach(text: str) -> str:
-    """Comparators and per cent go to their number, glued units come off it."""
+    """Comparators and per cent go to their number."""
     if "<" in text or ">" in text:
         text = _LOOSE_COMPARATOR.sub(r"\1", text)
         text = " ".join(_LONE_ANGLE.sub("", text).split())
     if "%" in text:
         text = _LOOSE_PERCENT.sub("%", text)
-    return _GLUED_UNIT.sub(r"\1 \2", text)
+    return text
 
 
 _NORMALISERS: dict[str, Callable[[str], str]] = {"flywheel-v1": flywheel_v1, "clinical-v1": clinical_v1}
