@@ -1,28 +1,29 @@
 """One turn of the wheel: the stages in the order of the flow, each leaving a file that the next one reads.
 
 Read :func:`turn` first. A file that is present is complete, so the same call again, after a crash or a kill at any
-point, goes on where the last one stopped. No engine is known here by name: all three are handed in.
+point, goes on where the last one stopped. No engine is known here by name: all of them are handed in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinical_asr import comparison, finetune, gate, hypotheses, leaderboard, manifest, report, scores, split
-from clinical_asr.benchmark import build_benchmark, build_general
+from clinical_asr import comparison, finetune, gate, html_report, hypotheses, leaderboard, report, scores, split
+from clinical_asr.bases import base_digest
+from clinical_asr.benchmark import benchmark_stage, general_stage
 from clinical_asr.cycle import Cycle
-from clinical_asr.hypotheses import Transcriber
+from clinical_asr.finetune import Recordings
 from clinical_asr.jsonl import read_json, read_rows, write_json, write_rows, write_text
-from clinical_asr.records import ClinicalUtterance, Decision, Hypothesis, Stratum, Utterance
+from clinical_asr.records import ClinicalUtterance, Decision, Hypothesis, LedgerEntry, Outcome, Stratum, Utterance
 from clinical_asr.request import Engines, Request, remember
 from clinical_asr.tally import Leaderboard, Score, Signature
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one model was found to be worth on the benchmark and on general speech."""
+    """What one model was found to be worth, on the benchmark and on general speech."""
 
     rows: list[Score]
     guard: list[Score]
@@ -37,13 +38,151 @@ def turn(cycle: Cycle, request: Request, engines: Engines) -> Decision:
     this cycle was started with.
     """
     remember(cycle, request)
-    benchmark = manifest_stage(cycle, request, engines)
+    benchmark = benchmark_stage(cycle, request, engines)
     guard = general_stage(cycle, request, engines, "guard", request.guard_rows)
-    before = evaluate(cycle, engines, "before", request.base, benchmark, guard)
-    passed = gate_stage(cycle, request, before)
+    before = evaluate(cycle, request, engines, "before", benchmark, guard)
+    passed = gate_stage(cycle, request, engines, before)
     if passed.exit_code:
         return conclude(cycle, passed)
-    strata = split_stage(cycle, request, engines, benchmark)
+    try:
+        strata = split_stage(cycle, request, engines, benchmark)
+    except split.TooFewRowsError as too_few:
+        return conclude(cycle, too_few.decision)
     finetune_stage(cycle, request, engines)
-    after = evaluate(cycle, engines, "after", cycle.adapted_model, benchmark, guard)
+    after = evaluate(cycle, request, engines, "after", benchmark, guard)
     return conclude(cycle, comparison_stage(cycle, request, engines, before, after, strata))
+
+
+def evaluate(
+    cycle: Cycle, request: Request, engines: Engines, when: str,
+    benchmark: Sequence[Utterance], guard: Sequence[Utterance],
+) -> Evaluation:  # fmt: skip
+    """Hypotheses, scores and leaderboard of the base (``before``) or of the fine-tuned model (``after``)."""
+    transcribe(cycle, request, engines, when, benchmark, guard)
+    heard = read_rows(cycle.hypotheses(when), Hypothesis)
+    heard_guard = read_rows(cycle.guard_hypotheses(when), Hypothesis) if guard else []
+    signature = scores.signature(heard, request.normaliser)
+    rows, guard_rows = scores.score(heard, request.normaliser), scores.score(heard_guard, request.normaliser)
+    board = leaderboard.leaderboard(rows, signature)
+    if not cycle.leaderboard(when, "json").exists():
+        with engines.journal.step("leaderboard") as did:
+            publish_leaderboard(cycle, request, when, board, rows)
+            guard_wer = sum((row.tally.words.errors for row in guard_rows), 0) / max(
+                1, sum(row.tally.words.length for row in guard_rows)
+            )
+            did(f"KER {board.headline.ker:.3f}, WER {board.headline.wer:.3f}, guard WER {guard_wer:.3f}")
+    return Evaluation(rows, guard_rows, board, signature)
+
+
+def transcribe(
+    cycle: Cycle, request: Request, engines: Engines, when: str,
+    benchmark: Sequence[Utterance], guard: Sequence[Utterance],
+) -> None:  # fmt: skip
+    """Both manifests with one load of the model; what is there already is not heard again."""
+    todo = [
+        (benchmark, cycle.folder, cycle.hypotheses(when), cycle.ledger(f"hypotheses_{when}")),
+        (guard, cycle.general, cycle.guard_hypotheses(when), cycle.ledger(f"guard_{when}")),
+    ]
+    todo = [job for job in todo if job[0] and not job[2].exists()]
+    if not todo:
+        return
+    model = request.base if when == "before" else cycle.adapted_model
+    name = request.base_name if when == "before" else f"{request.base_name}+{request.recipe.name}"
+    with engines.journal.step("hypotheses") as did:
+        transcriber = engines.transcriber(model, name)
+        ledger: list[LedgerEntry] = []
+        for rows, folder, output, entries in todo:
+            ledger += hypotheses.transcribe_rows(rows, folder, transcriber, output, entries, progress=engines.progress)
+        failed = sum(entry.outcome is Outcome.FAILED for entry in ledger)
+        did(f"{len(ledger) - failed} rows heard by {name}, {failed} failed")
+
+
+def publish_leaderboard(cycle: Cycle, request: Request, when: str, board: Leaderboard, rows: list[Score]) -> None:
+    """Scores, Markdown and HTML first, JSON last: its presence means that all are there."""
+    number = cycle.number + (when == "after")
+    route = gate.route(board, number, request.gate)
+    write_rows(cycle.scores(when), rows)
+    write_text(cycle.leaderboard(when, "md"), report.leaderboard_markdown(board, route))
+    html_report.write_leaderboard_html(cycle.leaderboard(when, "html"), board, rows, route)
+    write_json(cycle.leaderboard(when, "json"), board)
+
+
+def gate_stage(cycle: Cycle, request: Request, engines: Engines, before: Evaluation) -> Decision:
+    """Is fine-tuning worth it? The same board always gives the same answer, so it is asked again on resuming."""
+    decision = gate.gate(before.board, request.gate)
+    if not cycle.gate.exists():
+        with engines.journal.step("gate") as did:
+            write_json(cycle.gate, decision)
+            did(f"{decision.verdict}: {decision.reason}")
+    return decision
+
+
+def split_stage(
+    cycle: Cycle, request: Request, engines: Engines, benchmark: Sequence[ClinicalUtterance]
+) -> dict[str, Stratum]:
+    """Rows to learn from and rows to be judged on; returns what training has seen of each."""
+    parts = split.split(benchmark, request.split)
+    if not (cycle.train.exists() and cycle.validation.exists()):
+        with engines.journal.step("split") as did:
+            write_rows(cycle.train, parts.train)
+            write_rows(cycle.validation, parts.validation)
+            held = [parts.strata[row.id].value for row in parts.validation]
+            shares = ", ".join(f"{held.count(stratum.value)} {stratum.value}" for stratum in Stratum if stratum.held_out)
+            did(f"{len(parts.train)} to train on, {len(held)} held out ({shares})")
+    return parts.strata
+
+
+def finetune_stage(cycle: Cycle, request: Request, engines: Engines) -> None:
+    """Full-model SFT with replay; the training info, written last, says that it is complete."""
+    if cycle.training_run_info.exists():
+        return
+    train, validation = read_rows(cycle.train, ClinicalUtterance), read_rows(cycle.validation, ClinicalUtterance)
+    wanted = round(request.recipe.replay_ratio * len(train))
+    replay = general_stage(cycle, request, engines, "replay", wanted)
+    outputs = finetune.Outputs(cycle.adapted_model, cycle.training_run_info, cycle.ledger("finetune"))
+    base = finetune.Base(request.base_name, request.base, base_digest(request.base))
+    with engines.journal.step("finetune") as did:
+        done = finetune.finetune(
+            base, request.recipe,
+            Recordings(train, cycle.folder), Recordings(validation, cycle.folder), Recordings(replay, cycle.general),
+            outputs, engines.train, engines.listen, on_step=engines.on_step() if engines.on_step else None,
+        )  # fmt: skip
+        did(f"{len(train)} clinical + {len(replay)} general rows, {done.steps} steps, best epoch {done.best_epoch}")
+
+
+def comparison_stage(
+    cycle: Cycle, request: Request, engines: Engines, before: Evaluation, after: Evaluation, strata: dict[str, Stratum]
+) -> Decision:
+    """Cycle against cycle, on held-out rows, with general speech beside it."""
+    previous = earlier_decisions(cycle)
+    with engines.journal.step("comparison") as did:
+        found = comparison.compare(
+            before.rows, after.rows, strata, before.guard, after.guard,
+            (before.signature, after.signature), request.comparison, previous,
+        )  # fmt: skip
+        decision = comparison.decide(found, previous)
+        write_text(cycle.comparison("md"), report.comparison_markdown(found, decision))
+        html_report.write_comparison_html(
+            cycle.comparison("html"), found, decision, before.rows, after.rows, strata=strata
+        )
+        write_json(cycle.comparison("json"), found)
+        did(decision.verdict)
+    return decision
+
+
+def earlier_decisions(cycle: Cycle) -> list[Decision]:
+    """Decisions of the cycles before this one, oldest first: feedback is data."""
+    paths = [Cycle(cycle.root, number).decision for number in range(1, cycle.number)]
+    return [read_json(path, Decision) for path in paths if path.exists()]
+
+
+def conclude(cycle: Cycle, decision: Decision) -> Decision:
+    """Every turn ends here, in one file."""
+    write_json(cycle.decision, decision)
+    return decision
+
+
+def pages(cycle: Cycle) -> list[Path]:
+    """What a person would want to open first."""
+    wanted = [cycle.comparison("html"), cycle.leaderboard("after", "html"), cycle.leaderboard("before", "html")]
+    return [path for path in wanted if path.exists()]

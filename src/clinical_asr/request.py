@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from clinical_asr.audio import Synthesise
+from clinical_asr.clips import Synthesise
 from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig, TrainingConfig
 from clinical_asr.cycle import Cycle, file_digest
 from clinical_asr.errors import ConfigError
+from clinical_asr.finetune import Listen
 from clinical_asr.hypotheses import Transcriber
 from clinical_asr.jsonl import append_row, read_json, write_json
 from clinical_asr.records import Row, Seconds
 from clinical_asr.text import DEFAULT_NORMALISER
 from clinical_asr.training import OnStep, TrainModel
 
-T = TypeVar("T")
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
 
@@ -39,6 +39,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """General-speech manifest; synthesised from the package's guard sentences if not given."""
     replay: Path | None = None
     """General-speech manifest to replay; synthesised from the package's replay sentences if not given."""
+    data_root: Path | None = None
+    """Folder that all audio of ``manifest`` must lie in; by default the manifest's own."""
     overrides: Path | None = None
     """``pronunciation_overrides.csv``."""
     auditions: Path | None = None
@@ -59,6 +61,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def fingerprint(self) -> dict[str, Any]:
         """Everything that changes a result, files by their digest and not by their place."""
         fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
+        fields.pop("data_root")
         for name in ("base", "terms", "manifest", "guard", "replay", "overrides", "auditions"):
             path = getattr(self, name)
             fields[name] = file_digest(path) if path else None
@@ -74,11 +77,12 @@ class Engines:
     transcriber: Callable[[Path, str], Transcriber]
     """(``.nemo``, name) -> a loaded recogniser."""
     train: TrainModel
-    rates: Callable[..., Any]
-    """Makes the per-epoch evaluation of a model in training; see :func:`clinical_asr.finetune.finetune`."""
+    listen: Listen
+    """(model in memory, recordings) -> transcripts: what judges each epoch."""
     journal: Journal
     progress: Progress
-    on_step: OnStep | None = None
+    on_step: Callable[[], OnStep] | None = None
+    """Makes the callback that shows how far training is."""
 
 
 class Entry(Row, frozen=True, kw_only=True):
@@ -116,7 +120,7 @@ def remember(cycle: Cycle, request: Request) -> None:
 
     Raises ConfigError naming each difference.
     """
-    asked = msgspec.to_builtins(request.fingerprint())
+    asked = msgspec.json.decode(msgspec.json.encode(request.fingerprint()))  # as it will be read back
     if not cycle.request.exists():
         write_json(cycle.request, asked)
         return

@@ -220,7 +220,7 @@ def general(
 ) -> None:
     """Speak general English: a guard set that fine-tuning must not harm, or speech to replay in training.
 
-    Example: clinical-asr general --sentences examples/guard_sentences.txt --rows 240 --output-folder guard
+    Example: clinical-asr general --sentences sentences.txt --rows 240 --output-folder guard
     """
     from clinical_asr.cli.engines import check_voices, synthesiser
     from clinical_asr.general import build, read_sentences

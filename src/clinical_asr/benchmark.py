@@ -1,0 +1,102 @@
+"""The build stages in a row: what the driver runs before the first evaluation. Knows no engine by name."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from clinical_asr import audio, audition, general, manifest, pronunciations, sentences
+from clinical_asr.audition import Audition
+from clinical_asr.cycle import Cycle, account
+from clinical_asr.errors import ConfigError
+from clinical_asr.jsonl import read_rows, write_csv, write_rows
+from clinical_asr.records import ClinicalUtterance, Term, Utterance
+from clinical_asr.relocation import seen_from
+from clinical_asr.request import Engines, Request
+from clinical_asr.terms import read_terms
+
+
+def benchmark_stage(cycle: Cycle, request: Request, engines: Engines) -> list[ClinicalUtterance]:
+    """The checked manifest of this cycle: spoken from terms, or brought along. Every row has its id."""
+    if not cycle.manifest.exists():
+        source = request.manifest or build_benchmark(cycle, request, engines)
+        check_manifest(cycle, source, request.data_root, engines)
+    return read_rows(cycle.manifest, ClinicalUtterance)
+
+
+def build_benchmark(cycle: Cycle, request: Request, engines: Engines) -> Path:
+    """Terms, sentences, pronunciations, audition gate, audio, manifest. Returns the unchecked manifest.
+
+    Raises FlywheelError if nobody has listened to a term and nobody waived it.
+    """
+    if request.terms is None:
+        raise ConfigError("neither terms nor a manifest", where="cycle", mend="give --terms or --manifest")
+    if not cycle.built_manifest.exists():
+        heard = heard_terms(cycle, request, engines, read_terms(request.terms))
+        with engines.journal.step("sentences") as did:
+            said = sentences.build_sentences(heard, request.contexts_per_term, request.seed)
+            write_rows(cycle.sentences, said)
+            did(f"{len(said)} sentences for {len(heard)} terms")
+        overrides = pronunciations.read_overrides(request.overrides) if request.overrides else []
+        known = pronunciations.resolve(heard, overrides)
+        write_rows(cycle.pronunciations, known)
+        with engines.journal.step("audio") as did:
+            plans = audio.plan(said, known, request.synthesis)
+            receipts = audio.synthesise(plans, cycle.audio, engines.synthesise, progress=engines.progress)
+            rows = manifest.build(plans, receipts, cycle.audio, cycle.folder)
+            write_rows(cycle.built_manifest, rows)
+            suspect = sum("suspect" in row.extra for row in rows)
+            did(f"{len(rows)} clips, {sum(row.duration for row in rows) / 60:.0f} min, {suspect} suspect")
+    return cycle.built_manifest
+
+
+def heard_terms(cycle: Cycle, request: Request, engines: Engines, terms: list[Term]) -> list[Term]:
+    """Terms that a person has listened to, or whose audition somebody deliberately waived."""
+    with engines.journal.step("terms") as did:
+        auditions = read_rows(request.auditions, Audition) if request.auditions else []
+        heard = audition.require_heard(terms, auditions, request.waiver)
+        unheard = [term for term in heard if term.term.casefold() not in {a.term.casefold() for a in auditions}]
+        if unheard:
+            audition.record_waiver(cycle.notes, request.waiver, unheard)
+        write_csv(cycle.terms, heard, ("term", "entity_category"))
+        did(f"{len(heard)} terms" + (f", audition waived for {len(unheard)}" if unheard else ""))
+    return heard
+
+
+def check_manifest(cycle: Cycle, source: Path, data_root: Path | None, engines: Engines) -> None:
+    """Pre-flight of every row; only a manifest without a problem goes on. Raises ManifestError."""
+    with engines.journal.step("manifest") as did:
+        found = manifest.check(source, ClinicalUtterance, data_root, engines.progress)
+        rows = found.require()
+        account("manifest", found.declared, found.entries)
+        write_rows(cycle.ledger("manifest"), found.entries)
+        write_rows(cycle.manifest, seen_from(cycle.folder, rows, source.parent))
+        warned = f", {len(found.warnings)} warnings" if found.warnings else ""
+        did(f"{len(rows)} rows pass{warned}")
+
+
+def general_stage(cycle: Cycle, request: Request, engines: Engines, kind: str, count: int) -> list[Utterance]:
+    """General English, brought along or spoken here: ``guard`` is only ever judged on, ``replay`` only trained on."""
+    path = cycle.general_manifest(kind)
+    given: Path | None = getattr(request, kind)
+    if not path.exists() and count:
+        with engines.journal.step(kind) as did:
+            rows = checked_general(given, engines) if given else speak_general(cycle, request, engines, kind, count)
+            write_rows(path, seen_from(path.parent, rows, given.parent) if given else rows)
+            did(f"{len(rows)} rows of general speech")
+    return read_rows(path, Utterance) if count else []
+
+
+def checked_general(path: Path, engines: Engines) -> list[Utterance]:
+    """A manifest of general speech that somebody brought. Raises ManifestError."""
+    return manifest.check(path, Utterance, None, engines.progress).require()
+
+
+def speak_general(cycle: Cycle, request: Request, engines: Engines, kind: str, count: int) -> list[Utterance]:
+    """General speech from the package's own sentences, the guard set's apart from those that are replayed."""
+    source = Path(str(resources.files("clinical_asr") / "data" / f"{kind}_sentences.txt"))
+    voices: tuple[str, ...] = getattr(request, f"{kind}_voices")
+    texts = general.read_sentences(source)
+    return general.build(
+        texts, voices, cycle.general, engines.synthesise, count, request.seed, progress=engines.progress
+    )

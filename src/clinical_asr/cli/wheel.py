@@ -1,0 +1,201 @@
+"""``clinical-asr cycle``: one whole turn of the wheel; ``clinical-asr demo``: the same on what comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clinical_asr.cli import options as o
+from clinical_asr.cli.console import console, progress, say, show_decision, steps, table
+
+if TYPE_CHECKING:
+    from clinical_asr.cycle import Cycle
+    from clinical_asr.records import Decision
+    from clinical_asr.request import Engines, Request
+
+PANEL = "The whole wheel"
+DEMO_VOICES = (
+    "en-us+f5-r160-p50,en-us+paul-r170-p45,en-gb+zac-r165-p50,"
+    "en-us+grandma-r155-p55,en-gb-x-rp+norbert-r165-p45,en-us-nyc+anika-r160-p50"
+)
+GUARD_VOICES = "en-us+Alicia-r160-p50,en-us+Michael-r165-p50,en-gb+m7-r170-p45,en-us+edward-r160-p50,en-gb-x-rp+linda-r165-p55"
+REPLAY_VOICES = (
+    "en-us+f1-r160-p50,en-us+f2-r170-p55,en-us+m1-r165-p45,en-us+m2-r175-p50,"
+    "en-gb+f3-r160-p50,en-gb+m4-r165-p45,en-gb-x-rp+m5-r170-p50,en-us-nyc+m6-r160-p50"
+)
+DEMO_WAIVER = "Demo of the driver: synthetic benchmark, no clinical use, so nobody has listened to its clips."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this room."""
+    for command in (demo, cycle):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo's cycle.")] = Path("demo"),
+    recipe: Annotated[str, typer.Option(help="smoke, demo, production, or a YAML file.")] = "demo",
+) -> None:
+    """Turn the wheel once on the embedded mini base and 45 example terms, on CPU; about ten minutes on two cores.
+
+    Ends with exit code 0 once there is a decision, whatever it is. The same command again continues or shows it.
+
+    Example: clinical-asr demo --out demo
+    """
+    cycle_of, request = _demo_request(out, recipe)
+    decision = _turn(cycle_of, request)
+    _show(cycle_of, decision)
+    raise typer.Exit(0)
+
+
+def cycle(
+    base: Annotated[str, typer.Option(help="mini, a .nemo file, or a Hugging Face id.")],
+    out: Annotated[Path, typer.Option(help="Folder of all cycles; this one goes to OUT/cycle<N>.")] = Path("cycles"),
+    number: Annotated[int, typer.Option("--cycle", help="Which turn of the wheel this is.", min=1)] = 1,
+    manifest: Annotated[Path | None, typer.Option(help="Benchmark to use: clinical manifest, JSONL.")] = None,
+    terms: Annotated[Path | None, typer.Option(help="Terms to build a benchmark from: term,entity_category.")] = None,
+    guard: Annotated[Path | None, typer.Option(help="General speech to judge on; spoken here if not given.")] = None,
+    replay: Annotated[Path | None, typer.Option(help="General speech to replay; spoken here if not given.")] = None,
+    recipe: Annotated[str, typer.Option(help="smoke, demo, production, or a YAML file.")] = "demo",
+    priority: o.Priority = "drug",
+    data_root: o.DataRoot = None,
+    overrides: Annotated[Path | None, typer.Option(help="pronunciation_overrides.csv.")] = None,
+    auditions: Annotated[Path | None, typer.Option(help="auditions.jsonl: a person's verdict per term.")] = None,
+    waive_audition: Annotated[str, typer.Option(help="Why nobody listens to the terms first; kept in the notes.")] = "",
+    voices: o.Voices = o.VOICES,
+    voices_per_sentence: Annotated[int, typer.Option(help="Voices that say each sentence.")] = 2,
+    contexts_per_term: Annotated[int, typer.Option(help="Sentences per term, 3 or more.")] = 4,
+    guard_rows: Annotated[int, typer.Option(help="Rows of general speech to speak for the guard set.")] = 240,
+    hold_out_voices: Annotated[int, typer.Option(help="Whole voices kept out of training.")] = 0,
+    hold_out_sentences: Annotated[float, typer.Option(help="Share of sentences kept out, in every voice.")] = 0.1,
+    hold_out_terms: Annotated[int, typer.Option(help="Whole terms kept out of training.")] = 0,
+    min_rows: Annotated[int, typer.Option(help="Rows the gate asks for.")] = 100,
+    tune_above: Annotated[float, typer.Option(help="Priority KER above which fine-tuning is worth it.")] = 0.3,
+    guard_margin: Annotated[float, typer.Option(help="Rise of guard WER that is not worse: 0.003 is 0.3 points.")] = 0.003,
+    normaliser: o.Normaliser = "clinical-v1",
+    seed: o.Seed = 42,
+) -> None:
+    """One whole turn: benchmark, evaluation, gate, split, fine-tuning, re-evaluation, comparison, decision.
+
+    Resumes where it stopped. Exit codes: 0 promoted, 2 bad input, 3 the gate says go back, 4 inconclusive,
+    5 not promoted.
+
+    Example: clinical-asr cycle --manifest my/manifest.jsonl --base my.nemo --out cycles/
+    """
+    from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig
+    from clinical_asr.cycle import Cycle
+
+    decides = o.categories(priority)
+    request = _request(
+        base, recipe, manifest=manifest, terms=terms, guard=guard, replay=replay, data_root=data_root,
+        overrides=overrides, auditions=auditions, waiver=waive_audition, contexts_per_term=contexts_per_term,
+        guard_rows=guard_rows, normaliser=normaliser, seed=seed,
+        synthesis=SynthesisConfig(voices=o.listed(voices, "--voices"), voices_per_sentence=voices_per_sentence, seed=seed),
+        gate=GateConfig(priority_categories=decides, min_rows=min_rows, tune_above=tune_above),
+        split=SplitConfig(priority_categories=decides, seed=seed, hold_out_voices=hold_out_voices,
+                          hold_out_sentences=hold_out_sentences, hold_out_terms=hold_out_terms),
+        comparison=ComparisonConfig(priority_categories=decides, guard_margin=guard_margin),
+    )  # fmt: skip
+    at = Cycle(out, number)
+    decision = _turn(at, request)
+    _show(at, decision)
+    raise typer.Exit(decision.exit_code)
+
+
+def _demo_request(out: Path, recipe: str) -> tuple[Cycle, Request]:
+    """The demo: every stratum has rows, since a voice, some sentences and two terms are held out."""
+    from clinical_asr.config import SplitConfig, SynthesisConfig
+    from clinical_asr.cycle import Cycle
+
+    request = _request(
+        "mini", recipe, terms=_example_terms(), waiver=DEMO_WAIVER,
+        synthesis=SynthesisConfig(voices=o.listed(DEMO_VOICES, "--voices")),
+        split=SplitConfig(hold_out_voices=1, hold_out_sentences=0.06, hold_out_terms=2),
+    )  # fmt: skip
+    return Cycle(out, 1), request
+
+
+def _example_terms() -> Path:
+    """``examples/terms.csv`` of the checkout, or the copy in the installed package."""
+    here = Path(__file__).parents[1]
+    places = [here / "examples" / "terms.csv", here.parents[1] / "examples" / "terms.csv"]
+    return next((path for path in places if path.is_file()), places[-1])
+
+
+def _request(base: str, recipe: str, **order: Any) -> Request:
+    """A request with everything checked that can be checked before work begins."""
+    from clinical_asr.bases import check_trainable, inspect_base
+    from clinical_asr.cli.engines import check_voices, resolve
+    from clinical_asr.config import load_recipe
+    from clinical_asr.errors import ConfigError
+    from clinical_asr.request import Request
+
+    if bool(order.get("manifest")) == bool(order.get("terms")):
+        raise ConfigError("give exactly one of them", where="--manifest / --terms")
+    for name in ("manifest", "terms", "guard", "replay", "overrides", "auditions"):
+        path = order.get(name)
+        if path is not None and not path.is_file():
+            raise ConfigError(f"no file {path}", where=f"--{name}", mend="check the path")
+    path = resolve(base)
+    check_trainable(inspect_base(path), str(path))
+    voices = {"guard_voices": o.listed(GUARD_VOICES, ""), "replay_voices": o.listed(REPLAY_VOICES, "")}
+    check_voices(order["synthesis"].voices)
+    return Request(base=path, base_name=base, recipe=load_recipe(recipe), **voices, **order)
+
+
+def _turn(at: Cycle, request: Request) -> Decision:
+    from clinical_asr.flywheel import turn
+
+    say(f"cycle {at.number} in {at.folder}, base {request.base_name}, recipe {request.recipe.name}")
+    return turn(at, request, _engines(at))
+
+
+def _engines(at: Cycle) -> Engines:
+    """The engines of real life; a model is loaded only when it is needed."""
+    from clinical_asr.cli.engines import listener, synthesiser, trainer, transcriber
+    from clinical_asr.request import Engines, Journal
+
+    return Engines(
+        synthesise=synthesiser(),
+        transcriber=transcriber,
+        train=lambda *job: trainer()(*job),
+        listen=lambda *audio: listener()(*audio),
+        journal=Journal(at.timings, say),
+        progress=progress,
+        on_step=lambda: steps("fine-tuning"),
+    )
+
+
+def _show(at: Cycle, decision: Decision) -> None:
+    """What changed, the decision, and where to look."""
+    from clinical_asr.flywheel import pages
+    from clinical_asr.jsonl import read_json
+
+    if at.comparison("json").exists():
+        _show_comparison(read_json(at.comparison("json")))
+    show_decision(decision)
+    console().print(f"decision: {at.decision}")
+    for page in pages(at):
+        console().print(f"open:     {page}")
+
+
+def _show_comparison(found: dict[str, Any]) -> None:
+    """Held-out rows decide, trained-on rows stand apart, general speech beside them."""
+    priority = ", ".join(found["priority_categories"])
+    lines = [("held out", found["held_out"]), *((f"  {line['key']}", line) for line in found["by_stratum"][1:])]
+    lines.append(("trained on (does not count)", found["trained_on"]))
+    rows = [(name, line["rows"], _rate(line["ker_before"]), _rate(line["ker_after"]),
+             _percent(line["ker_relative_change"])) for name, line in lines]  # fmt: skip
+    table(f"\nKER of {priority}", ("rows", "n", "before", "after", "change"), rows)
+    guard = found["guard"]
+    console().print(f"guard set, {guard['rows']} rows: WER {_rate(guard['wer_before'])} -> {_rate(guard['wer_after'])}")
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:+.0f} %"
