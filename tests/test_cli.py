@@ -339,6 +339,40 @@ def test_a_leaderboard_of_one_and_of_several(tmp_path: Path, cli: Cli) -> None:
     assert json.loads((tmp_path / "ranking.json").read_text())["standings"][0]["name"] == "tuned"
 
 
+def test_a_leaderboard_with_a_split_shows_what_training_has_seen(tmp_path: Path, cli: Cli) -> None:
+    sides(tmp_path, 120, 12)
+    ran = cli("leaderboard", tmp_path / "before.jsonl", "--split-folder", tmp_path)
+    assert ran.code == 0, ran.err
+    strata = json.loads((tmp_path / "leaderboard_cycle1.json").read_text())["by_stratum"]
+    assert sorted((line["key"], line["rows"]) for line in strata) == [("new sentence", 160), ("trained", 80)]
+    other = tmp_path / "other"
+    other.mkdir()
+    write_rows(other / "train.jsonl", [board.utterance("x1")])
+    write_lines(other / "validation.jsonl", [{**_fields(board.utterance("x2")), "stratum": "new term"}])
+    refused = cli("leaderboard", tmp_path / "before.jsonl", "--split-folder", other)
+    assert refused.code == 2 and "knows none of the scored rows" in refused.err
+
+
+def test_scores_as_json_have_the_promised_names(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "h").mkdir()
+    (tmp_path / "r" / "visit.txt").write_text("The HbA1c is high. Give cefazolin, not heparin.", encoding="utf-8")
+    (tmp_path / "h" / "visit.txt").write_text("the A one C is high give cefazolin not heparin heparin")
+    terms = tmp_path / "terms.csv"
+    terms.write_text("term,entity_category,variants\ncefazolin,drug,\nheparin,drug,\nHbA1c,lab,A one C\n")
+    sides = ("--reference", tmp_path / "r", "--hypothesis", tmp_path / "h")
+    ran = cli("scores", *sides, "--terms", terms, "--json", tmp_path / "out.json")
+    assert ran.code == 0, ran.err
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert set(found) >= {"wer", "cer", "ser", "ker", "rows", "words", "terms", "by_category", "by_term"}
+    counts = {"occurrences", "hits", "misses", "false_insertions", "precision"}
+    for one in (found["terms"], *found["by_category"].values(), *found["by_term"].values()):
+        assert set(one) >= counts
+    assert [found["terms"][name] for name in ("occurrences", "hits", "misses", "false_insertions")] == [3, 2, 1, 1]
+    assert found["by_term"]["heparin"]["precision"] == 0.5
+    assert found["terms"]["variant_ker"] == 0.0 and "KER with variants" in ran.out
+
+
 @pytest.mark.parametrize(("misses", "code", "verdict"), [(60, 0, "pass"), (2, 3, "go back")])
 def test_the_gate_decides_and_says_where_to_go(misses: int, code: int, verdict: str, tmp_path: Path, cli: Cli) -> None:
     path = hypotheses(tmp_path / "h.jsonl", board.rows(120, misses, terms=12))

@@ -108,21 +108,16 @@ def clustered_counts_interval(successes: ArrayLike, trials: ArrayLike, level: fl
 
 
 def clustered_proportion_interval(
-    outcomes: Sequence[float] | NDArray[np.float64],
-    clusters: Sequence[Hashable] | NDArray[np.float64],
-    level: float = 0.95,
+    outcomes: Sequence[float] | NDArray[np.float64], clusters: Sequence[Hashable], level: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of the mean of 0/1 outcomes whose rows are clustered; see ``clustered_counts_interval`` for the method.
+    """Interval of the mean of 0/1 outcomes; ``clusters`` holds the label of each one's cluster.
 
-    ``clusters`` holds one label (a string) per outcome. Rows already summed go in as successes and trials per cluster:
-    an array of numbers in its place is taken for the trials.
+    For rows that are summed already, and for the method, see ``clustered_counts_interval``.
 
     >>> rows, terms = [1, 1, 0, 0], ["a", "a", "b", "b"]
     >>> clustered_proportion_interval(rows, terms) == clustered_counts_interval([2, 0], [2, 2])
     True
     """
-    if isinstance(clusters, np.ndarray) and np.issubdtype(clusters.dtype, np.number):
-        return clustered_counts_interval(outcomes, clusters, level)
     sums, _, sizes = grouped(list(outcomes), list(clusters))
     return clustered_counts_interval(sums, sizes, level)
 

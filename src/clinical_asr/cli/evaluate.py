@@ -9,7 +9,7 @@ import typer
 
 from clinical_asr.cli import options as o
 from clinical_asr.cli.console import progress, show_decision, table
-from clinical_asr.cli.scored import read_scored, signature_of
+from clinical_asr.cli.scored import read_scored, signature_of, with_strata
 
 if TYPE_CHECKING:
     from clinical_asr.leaderboard import Standing
@@ -171,6 +171,7 @@ def _show_summary(found: ScoreSummary) -> None:
         ("CER", percent(found.cer), f"{found.characters} characters"),
         ("SER", percent(found.ser), f"{found.rows} rows"),
         ("KER", percent(found.ker), f"{terms.misses} of {terms.occurrences} missed"),
+        ("KER with variants", percent(terms.variant_ker), f"{terms.variant_hits} heard, other spellings counted"),
         ("KER 95 %", interval(terms.ker_low, terms.ker_high) or "–", ""),
         ("term precision", percent(terms.precision), f"{terms.false_insertions} heard that nobody said"),
     ]
@@ -208,6 +209,9 @@ def leaderboard(
         Path | None, typer.Option(help="Where to write; by default beside the first file.")
     ] = None,
     cycle: Annotated[int, typer.Option(help="Number of the evaluation; it is in the file names and in the route.")] = 1,
+    split_folder: Annotated[
+        Path | None, typer.Option(help="Folder of train.jsonl and validation.jsonl: KER by what training has seen.")
+    ] = None,
     priority: o.Priority = "drug",
     normaliser: Annotated[str, typer.Option(help="clinical-v1 or flywheel-v1; by default that of the scores.")] = "",
 ) -> None:
@@ -217,6 +221,8 @@ def leaderboard(
     """
     folder = output_folder or paths[0].parent
     systems = [(path, *read_scored(path, normaliser)) for path in paths]
+    if split_folder:
+        systems = [(path, with_strata(rows, split_folder), signature) for path, rows, signature in systems]
     if len(systems) > 1:
         _rank(systems, folder)
         return

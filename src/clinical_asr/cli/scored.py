@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clinical_asr.records import Decision
+    from clinical_asr.records import Decision, Stratum
     from clinical_asr.tally import Score, Signature
 
 
@@ -50,3 +50,35 @@ def read_decision(path: Path) -> Decision:
 
     decision: Decision = read_json(path, Decision)
     return decision
+
+
+def read_strata(train: Path, validation: Path) -> dict[str, Stratum]:
+    """Row id -> what training has seen of it. Raises ManifestError for a held-out row without its label."""
+    from clinical_asr.errors import ManifestError
+    from clinical_asr.jsonl import read_rows
+    from clinical_asr.records import Stratum, Utterance
+
+    strata = {row.id: Stratum.TRAINED for row in read_rows(train, Utterance)}
+    known = {stratum.value for stratum in Stratum}
+    for number, row in enumerate(read_rows(validation, Utterance), 1):
+        label = row.extra.get("stratum")
+        if label not in known:
+            why = f"is {label!r}" if label else "is missing"
+            raise ManifestError(validation, number, "stratum", why, "split the manifest: clinical-asr split")
+        strata[row.id] = Stratum(label)
+    return strata
+
+
+def with_strata(rows: list[Score], folder: Path) -> list[Score]:
+    """Rows labelled by the split that lies in a folder; those of neither side stay without a label.
+
+    Raises ScoringError if the split knows none of the rows: it is another manifest's.
+    """
+    import msgspec
+
+    from clinical_asr.errors import ScoringError
+
+    strata = read_strata(folder / "train.jsonl", folder / "validation.jsonl")
+    if not any(row.id in strata for row in rows):
+        raise ScoringError("knows none of the scored rows", str(folder), "give the folder of this manifest's split")
+    return [msgspec.structs.replace(row, stratum=strata.get(row.id)) for row in rows]

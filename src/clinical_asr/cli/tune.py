@@ -10,14 +10,14 @@ import typer
 from clinical_asr.cli import options as o
 from clinical_asr.cli.console import show_decision, steps, table
 from clinical_asr.cli.manifests import checked_rows
-from clinical_asr.cli.scored import read_decision, read_scored
+from clinical_asr.cli.scored import read_decision, read_scored, read_strata
 
 if TYPE_CHECKING:
     from clinical_asr.changes import Change, Side
     from clinical_asr.comparison import Comparison
     from clinical_asr.config import TrainingConfig
     from clinical_asr.finetune import Base, Outputs, Recordings
-    from clinical_asr.records import Decision, Stratum
+    from clinical_asr.records import Decision
     from clinical_asr.split import Split
     from clinical_asr.training import TrainingReport
 
@@ -219,7 +219,7 @@ def comparison(
         guard_margin=guard_margin,
         guard_upper=max(guard_upper, guard_margin),
     )
-    strata = _strata(*_sides(split_folder, train, validation))
+    strata = read_strata(*_sides(split_folder, train, validation))
     (rows_before, signed_before), (rows_after, signed_after) = (read_scored(p, normaliser) for p in (before, after))
     guards = [read_scored(path, normaliser)[0] if path else [] for path in (guard_before, guard_after)]
     earlier = [read_decision(path) for path in previous or ()]
@@ -244,23 +244,6 @@ def _sides(folder: Path | None, train: Path | None, validation: Path | None) -> 
     if train and validation and not folder:
         return train, validation
     raise ConfigError("cannot tell what was held out", "comparison", "give --split-folder, or --train and --validation")
-
-
-def _strata(train: Path, validation: Path) -> dict[str, Stratum]:
-    """Row id -> what training has seen of it. Raises ManifestError for a held-out row without its label."""
-    from clinical_asr.errors import ManifestError
-    from clinical_asr.jsonl import read_rows
-    from clinical_asr.records import Stratum, Utterance
-
-    strata = {row.id: Stratum.TRAINED for row in read_rows(train, Utterance)}
-    known = {stratum.value for stratum in Stratum}
-    for number, row in enumerate(read_rows(validation, Utterance), 1):
-        label = row.extra.get("stratum")
-        if label not in known:
-            why = f"is {label!r}" if label else "is missing"
-            raise ManifestError(validation, number, "stratum", why, "split the manifest: clinical-asr split")
-        strata[row.id] = Stratum(label)
-    return strata
 
 
 def _write_comparison(folder: Path, found: Comparison, decision: Decision) -> list[Path]:
