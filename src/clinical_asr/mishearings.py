@@ -21,15 +21,22 @@ class Wording:
 
     def __init__(self, rows: Sequence[Score], normaliser_name: str) -> None:
         clean = normaliser(normaliser_name)
-        self.sides: list[tuple[Words, Words]] = []
+        self._texts: list[tuple[str, str]] = []  # text, not lists of words: half the memory, and nothing to collect
         for row in rows:
-            reference = clean(row.reference).split()
-            heard = clean(row.hypothesis).split() if row.tally.wrong_rows else reference
-            self.sides.append((reference, heard))
+            reference = clean(row.reference)
+            self._texts.append((reference, clean(row.hypothesis) if row.tally.wrong_rows else reference))
+
+    def sides(self) -> Iterator[tuple[Words, Words]]:
+        """Both sides of each row."""
+        for said, heard in self._texts:
+            words = said.split()
+            yield words, words if said is heard else heard.split()
 
     def differing(self) -> Iterator[tuple[int, Words, Words]]:
         """Position and sides of each row that was not heard as it was said."""
-        return ((n, said, heard) for n, (said, heard) in enumerate(self.sides) if said is not heard)
+        for position, (said, heard) in enumerate(self._texts):
+            if said is not heard:
+                yield position, said.split(), heard.split()
 
 
 class ListedTerms:
@@ -102,6 +109,6 @@ class NumberTotals:
 def number_lines(wording: Wording) -> list[NumberLine]:
     """Number errors of all rows."""
     totals = NumberTotals()
-    for reference, hypothesis in wording.sides:
+    for reference, hypothesis in wording.sides():
         totals.add(reference, hypothesis)
     return totals.lines()
