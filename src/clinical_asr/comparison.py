@@ -1,10 +1,13 @@
 """Cycle against cycle: did fine-tuning help on what training never heard, and did it harm general speech?
 
-Pure. The verdict rests on held-out rows of the priority categories; trained-on rows are shown apart. Rows of one term
-share their fate, so every test works on terms. ``comparison.json`` is the value as it stands::
+Pure. The verdict rests on held-out rows of the priority categories whose term was taught; trained-on rows are shown apart,
+and so are rows of terms that training never heard: whether teaching some terms helps others is a question of its own, and a
+mixture of both would measure how many terms somebody held out. Rows of one term share their fate, so every test works on
+terms. ``comparison.json`` is the value as it stands::
 
     {"verdict", "reason", "next_stage", "exit_code", "priority_categories",
      "held_out":   {"rows", "ker_before", "ker_after", "ker_relative_change", ..., "strata", "all_categories": {...}},
+     "new_terms":  {the same fields, rows of terms never taught},
      "trained_on": {the same fields},
      "by_stratum": [change, ...], "by_category": [change with p_value and p_holm, ...], "by_term": [change, ...],
      "statistics": {"n_terms", "n_rows", "mean_difference", "low", "high", "p_value", ...} or null,
@@ -59,6 +62,9 @@ class Comparison:
     exit_code: int
     priority_categories: list[str]
     held_out: Side
+    """What the verdict rests on: recordings training never heard, of terms it was taught."""
+    new_terms: Side
+    """Held-out rows of terms that were not taught; shown, not judged."""
     trained_on: Side
     by_stratum: list[Change]
     """Priority categories only, the trained-on rows first."""
@@ -92,13 +98,15 @@ def compare(
     _refuse_other_yardsticks(*signatures)
     pairs = paired_rows(before, after)
     labels = _strata_of(pairs, strata)
-    held = [pair for pair in pairs if labels[pair[0].id].held_out]
+    unheard = [pair for pair in pairs if labels[pair[0].id].held_out]
+    held = [pair for pair in unheard if labels[pair[0].id] is not Stratum.NEW_TERM]
     trained = [pair for pair in pairs if not labels[pair[0].id].held_out]
     wanted = _is_priority(config)
     comparison = Comparison(
         verdict="", reason="", next_stage="", exit_code=NOT_PROMOTED,
         priority_categories=[category.value for category in config.priority_categories],
         held_out=side_of(held, labels, wanted),
+        new_terms=side_of([pair for pair in unheard if labels[pair[0].id] is Stratum.NEW_TERM], labels, wanted),
         trained_on=side_of(trained, labels, wanted),
         by_stratum=by_stratum([pair for pair in pairs if wanted(pair)], labels),
         by_category=by_category(held),
@@ -151,6 +159,7 @@ def decide(comparison: Comparison, previous: Sequence[Decision] = ()) -> Decisio
         evidence={
             "priority_categories": comparison.priority_categories,
             "held_out": asdict(comparison.held_out),
+            "new_terms": asdict(comparison.new_terms),
             "trained_on": asdict(comparison.trained_on),
             "statistics": asdict(comparison.statistics) if comparison.statistics else None,
             "guard": asdict(comparison.guard),
@@ -174,7 +183,7 @@ def _judge(comparison: Comparison, previous: Sequence[Decision]) -> Verdict:
         return "not promoted", f"{reason} {_points(guard.margin)}; {_ker_says(side)}", "finetune", NOT_PROMOTED
     if side.ker_before is None or side.ker_after is None:
         wanted = ", ".join(comparison.priority_categories)
-        return "inconclusive", f"no held-out row of {wanted}: nothing tells learning from memory", "split", INCONCLUSIVE
+        return "inconclusive", f"no held-out row of {wanted} whose term was taught: nothing tells learning from memory", "split", INCONCLUSIVE
     change = _change_to_judge(side)
     if change <= -config.keep_reduction:
         return _judge_keeper(comparison)

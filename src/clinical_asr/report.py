@@ -245,7 +245,8 @@ def comparison_markdown(comparison: Comparison, decision: Decision | None = None
 def _sides(comparison: Comparison) -> str:
     header = ["priority categories", "rows", "terms", "KER before", "after", "change %", "WER before", "after"]
     rows = []
-    for name, side in (("held out (decides)", comparison.held_out), ("trained on", comparison.trained_on)):
+    sides = {"held out (decides)": comparison.held_out, "terms never taught": comparison.new_terms}
+    for name, side in {**sides, "trained on": comparison.trained_on}.items():
         rows += [_side_row(name, side), _side_row(f"{name}, all categories", side.all_categories)]
     strata = ", ".join(f"{n} {name}" for name, n in comparison.held_out.strata.items())
     title = f"## KER of {', '.join(comparison.priority_categories)}"
