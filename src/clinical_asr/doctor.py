@@ -97,7 +97,7 @@ def _espeak() -> Finding:
 
         samples = Espeak().synthesise("ready", Voice())
         return Finding("espeak-ng", len(samples) > 0, f"{_version('espeakng-loader')}, speaks", "audio")
-    except Exception as error:  # noqa: BLE001 - the doctor reports, whatever it is
+    except Exception as error:
         return Finding("espeak-ng", False, str(error), "audio", "pip install --force-reinstall espeakng-loader")
 
 
