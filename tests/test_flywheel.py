@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+
 from clinical_asr.config import GateConfig, TrainingConfig
 from clinical_asr.cycle import Cycle
 from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.flywheel import turn
 from clinical_asr.jsonl import iter_objects, read_json
-
-from wheel import Killed, Works, engines, request
+from wheel import KilledError, Works, engines, request
 
 STAGES = ["terms", "sentences", "audio", "manifest", "guard", "hypotheses", "leaderboard", "gate", "split", "replay",
           "finetune", "hypotheses", "leaderboard", "comparison"]  # fmt: skip
@@ -82,7 +82,7 @@ def test_killed_anywhere_the_same_command_finishes_and_repeats_nothing(
     whole = Works()
     expected, _, _ = run(tmp_path / "whole", whole)
     first, second = Works(dies_at), Works()
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run(tmp_path / "cut", first)
     decision, cycle, _ = run(tmp_path / "cut", second)
     assert decision == expected
@@ -115,8 +115,8 @@ def cycle_command(folder: Path, *more: str) -> list[str]:
     names = ("cefazolin", "apixaban", "enoxaparin", "tacrolimus", "ondansetron", "gentamicin")
     terms.write_text("term,entity_category\n" + "".join(f"{name},drug\n" for name in names))
     return [
-        sys.executable, "-m", "clinical_asr", "cycle", "--terms", str(terms), "--base", "mini", "--out", str(folder / "c"),
-        "--recipe", str(recipe), "--guard-rows", "20", "--min-rows", "20",
+        sys.executable, "-m", "clinical_asr", "cycle", "--terms", str(terms), "--base", "mini",
+        "--out", str(folder / "c"), "--recipe", str(recipe), "--guard-rows", "20", "--min-rows", "20",
         "--waive-audition", "a test: there is nobody to listen", *more,
     ]  # fmt: skip
 

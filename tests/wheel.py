@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig, TrainingConfig
 from clinical_asr.cycle import Cycle, file_digest
 from clinical_asr.hypotheses import Heard
@@ -18,7 +19,7 @@ TERMS = {"drug": ("cefazolin", "apixaban", "enoxaparin", "tacrolimus", "ondanset
          "role": ("perfusionist", "phlebotomist")}  # fmt: skip
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for kill -9: nothing catches it."""
 
 
@@ -33,7 +34,7 @@ class Works:
     def called(self, engine: str) -> None:
         self.calls[engine] = self.calls.get(engine, 0) + 1
         if self.dies_at == (engine, self.calls[engine]):
-            raise Killed(engine)
+            raise KilledError(engine)
 
     def synthesise(self, text: str, voice_id: str) -> Any:
         """A tone as long as the text: a tenth of a second a letter, pitched by its words."""
@@ -88,7 +89,8 @@ def engines(works: Works, cycle: Cycle, told: list[str]) -> Engines:
 
     return Engines(
         synthesise=works.synthesise, transcriber=lambda path, name: Recogniser(works, path, name, texts),
-        train=works.train, listen=lambda model, audio: {}, journal=Journal(cycle.timings, told.append), progress=progress,
+        train=works.train, listen=lambda model, audio: {},
+        journal=Journal(cycle.timings, told.append), progress=progress,
     )  # fmt: skip
 
 
@@ -100,7 +102,8 @@ def request(folder: Path, **changes: Any) -> Request:
     lines = [f"{term},{category}" for category, names in TERMS.items() for term in names]
     terms.write_text("\n".join(["term,entity_category", *lines]) + "\n")
     order: dict[str, Any] = {
-        "base": base, "base_name": "fake", "terms": terms, "guard_rows": 40, "waiver": "a test: there is nobody to listen",
+        "base": base, "base_name": "fake", "terms": terms, "guard_rows": 40,
+        "waiver": "a test: there is nobody to listen",
         "recipe": TrainingConfig(name="fake", epochs=1, replay_ratio=0.5), "guard_voices": ("g1", "g2"),
         "replay_voices": ("r1",), "synthesis": SynthesisConfig(voices=("v1", "v2"), noise_levels=("clean",)),
         "gate": GateConfig(min_rows=50), "split": SplitConfig(hold_out_sentences=0.2),

@@ -39,7 +39,7 @@ def _clock(rng: random.Random) -> str:
 
 
 def _decimal(rng: random.Random) -> str:
-    return f"{spell_number(rng.choice((0, 1, 2, 3, 4, 5, 6, 7, 10, 12)))} point {spell_number(rng.randint(1, 9))}"  # noqa: E501
+    return f"{spell_number(rng.choice((0, 1, 2, 3, 4, 5, 6, 7, 10, 12)))} point {spell_number(rng.randint(1, 9))}"
 
 
 NUMBERS: dict[str, Callable[[random.Random], str]] = {

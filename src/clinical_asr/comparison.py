@@ -1,9 +1,9 @@
 """Cycle against cycle: did fine-tuning help on what training never heard, and did it harm general speech?
 
-Pure. The verdict rests on held-out rows of the priority categories whose term was taught; trained-on rows are shown apart,
-and so are rows of terms that training never heard: whether teaching some terms helps others is a question of its own, and a
-mixture of both would measure how many terms somebody held out. Rows of one term share their fate, so every test works on
-terms. ``comparison.json`` is the value as it stands::
+Pure. The verdict rests on held-out rows of the priority categories whose term was taught; trained-on rows are shown
+apart, and so are rows of terms that training never heard: whether teaching some terms helps others is a question of its
+own, and a mixture of both would measure how many terms somebody held out. Rows of one term share their fate, so every
+test works on terms. ``comparison.json`` is the value as it stands::
 
     {"verdict", "reason", "next_stage", "exit_code", "priority_categories",
      "held_out":   {"rows", "ker_before", "ker_after", "ker_relative_change", ..., "strata", "all_categories": {...}},
@@ -183,7 +183,8 @@ def _judge(comparison: Comparison, previous: Sequence[Decision]) -> Verdict:
         return "not promoted", f"{reason} {_points(guard.margin)}; {_ker_says(side)}", "finetune", NOT_PROMOTED
     if side.ker_before is None or side.ker_after is None:
         wanted = ", ".join(comparison.priority_categories)
-        return "inconclusive", f"no held-out row of {wanted} whose term was taught: nothing tells learning from memory", "split", INCONCLUSIVE
+        reason = f"no held-out row of {wanted} whose term was taught: nothing tells learning from memory"
+        return "inconclusive", reason, "split", INCONCLUSIVE
     change = _change_to_judge(side)
     if change <= -config.keep_reduction:
         return _judge_keeper(comparison)

@@ -102,11 +102,14 @@ def _espeak() -> Finding:
 
 
 def _mini_base() -> Finding:
-    from clinical_asr.bases import mini_base_path
+    from clinical_asr.bases import mini_base
+    from clinical_asr.errors import FlywheelError
 
-    path = mini_base_path()
-    found = f"{path.stat().st_size / 1e6:.0f} MB" if path.is_file() else "missing"
-    return Finding("mini base", path.is_file(), found, "demo", "" if path.is_file() else f"restore {path}")
+    try:
+        path = mini_base()
+    except FlywheelError as error:
+        return Finding("mini base", False, "missing", "demo", str(error))
+    return Finding("mini base", True, f"{path.stat().st_size / 1e6:.0f} MB", "demo")
 
 
 def _disk(folder: Path) -> Finding:

@@ -18,7 +18,7 @@ from clinical_asr.finetune import Recordings
 from clinical_asr.jsonl import read_json, read_rows, write_json, write_rows, write_text
 from clinical_asr.records import ClinicalUtterance, Decision, Hypothesis, LedgerEntry, Outcome, Stratum, Utterance
 from clinical_asr.request import Engines, Request, remember
-from clinical_asr.tally import Leaderboard, Score, Signature
+from clinical_asr.tally import Leaderboard, Score, Signature, Tally
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,8 @@ def evaluate(
     if not cycle.leaderboard(when, "json").exists():
         with engines.journal.step("leaderboard") as did:
             publish_leaderboard(cycle, request, when, board, rows)
-            guard_wer = sum((row.tally.words.errors for row in guard_rows), 0) / max(
-                1, sum(row.tally.words.length for row in guard_rows)
-            )
-            did(f"KER {board.headline.ker:.3f}, WER {board.headline.wer:.3f}, guard WER {guard_wer:.3f}")
+            general = sum((row.tally for row in guard_rows), Tally.zero()).wer
+            did(f"KER {board.headline.ker:.3f}, WER {board.headline.wer:.3f}, guard WER {general or 0:.3f}")
     return Evaluation(rows, guard_rows, board, signature)
 
 
@@ -127,7 +125,7 @@ def split_stage(
             write_rows(cycle.train, parts.train)
             write_rows(cycle.validation, parts.validation)
             held = [parts.strata[row.id].value for row in parts.validation]
-            shares = ", ".join(f"{held.count(stratum.value)} {stratum.value}" for stratum in Stratum if stratum.held_out)
+            shares = ", ".join(f"{held.count(name)} {name}" for name in Stratum if name.held_out)
             did(f"{len(parts.train)} to train on, {len(held)} held out ({shares})")
     return parts.strata
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from clinical_asr.confusions import Confusion, confusions
 from clinical_asr.doses import number_errors
+from clinical_asr.keyword_count import KeywordCount
 from clinical_asr.occurrences import (
-    KeywordCount,
     Normaliser,
     Occurrence,
     TermIndex,

@@ -1,4 +1,4 @@
-"""``clinical-asr cycle``: one whole turn of the wheel; ``clinical-asr demo``: the same on what comes with the package."""
+"""``clinical-asr cycle``: one whole turn of the wheel; ``clinical-asr demo``: the same on what the package brings."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def cycle(
     hold_out_terms: Annotated[int, typer.Option(help="Whole terms kept out of training.")] = 0,
     min_rows: Annotated[int, typer.Option(help="Rows the gate asks for.")] = 100,
     tune_above: Annotated[float, typer.Option(help="Priority KER above which fine-tuning is worth it.")] = 0.3,
-    guard_margin: Annotated[float, typer.Option(help="Rise of guard WER that is not worse: 0.003 is 0.3 points.")] = 0.003,
+    guard_margin: Annotated[float, typer.Option(help="Rise of guard WER still not worse: 0.003 is 0.3 points.")] = 0.003,
     normaliser: o.Normaliser = "clinical-v1",
     seed: o.Seed = 42,
 ) -> None:
@@ -95,7 +95,8 @@ def cycle(
         base, recipe, manifest=manifest, terms=terms, guard=guard, replay=replay, data_root=data_root,
         overrides=overrides, auditions=auditions, waiver=waive_audition, contexts_per_term=contexts_per_term,
         guard_rows=guard_rows, normaliser=normaliser, seed=seed,
-        synthesis=SynthesisConfig(voices=o.listed(voices, "--voices"), voices_per_sentence=voices_per_sentence, seed=seed),
+        synthesis=SynthesisConfig(voices=o.listed(voices, "--voices"), voices_per_sentence=voices_per_sentence,
+                                  seed=seed),
         gate=GateConfig(priority_categories=decides, min_rows=min_rows, tune_above=tune_above),
         split=SplitConfig(priority_categories=decides, seed=seed, hold_out_voices=hold_out_voices,
                           hold_out_sentences=hold_out_sentences, hold_out_terms=hold_out_terms),
@@ -143,9 +144,9 @@ def _request(base: str, recipe: str, **order: Any) -> Request:
             raise ConfigError(f"no file {path}", where=f"--{name}", mend="check the path")
     path = resolve(base)
     check_trainable(inspect_base(path), str(path))
-    voices = {"guard_voices": o.listed(GUARD_VOICES, ""), "replay_voices": o.listed(REPLAY_VOICES, "")}
     check_voices(order["synthesis"].voices)
-    return Request(base=path, base_name=base, recipe=load_recipe(recipe), **voices, **order)
+    order |= {"guard_voices": o.listed(GUARD_VOICES, ""), "replay_voices": o.listed(REPLAY_VOICES, "")}
+    return Request(base=path, base_name=base, recipe=load_recipe(recipe), **order)
 
 
 def _turn(at: Cycle, request: Request) -> Decision:
@@ -187,7 +188,8 @@ def _show(at: Cycle, decision: Decision) -> None:
 def _show_comparison(found: dict[str, Any]) -> None:
     """Held-out rows of taught terms decide; the others stand apart, general speech beside them."""
     by_stratum = {line["key"]: line for line in found["by_stratum"]}
-    seen = [(f"  {name}", by_stratum[name]) for name in ("same sentence", "new voice", "new sentence") if name in by_stratum]
+    names = [name for name in ("same sentence", "new voice", "new sentence") if name in by_stratum]
+    seen = [(f"  {name}", by_stratum[name]) for name in names]
     lines = [("held out (decides)", found["held_out"]), *seen, ("terms never taught", found["new_terms"]),
              ("trained on", found["trained_on"])]  # fmt: skip
     rows = [(name, line["rows"], _rate(line["ker_before"]), _rate(line["ker_after"]),
