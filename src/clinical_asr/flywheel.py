@@ -49,24 +49,27 @@ def turn(cycle: Cycle, request: Request, engines: Engines) -> Decision:
     except split.TooFewRowsError as too_few:
         return conclude(cycle, too_few.decision)
     finetune_stage(cycle, request, engines)
-    after = evaluate(cycle, request, engines, "after", benchmark, guard)
+    after = evaluate(cycle, request, engines, "after", benchmark, guard, strata)
     return conclude(cycle, comparison_stage(cycle, request, engines, before, after, strata))
 
 
 def evaluate(
     cycle: Cycle, request: Request, engines: Engines, when: str,
-    benchmark: Sequence[Utterance], guard: Sequence[Utterance],
+    benchmark: Sequence[Utterance], guard: Sequence[Utterance], strata: dict[str, Stratum] | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Hypotheses, scores and leaderboard of the base (``before``) or of the fine-tuned model (``after``)."""
+    """Hypotheses, scores and leaderboard of the base (``before``) or of the fine-tuned model (``after``).
+
+    After training the board says per row what training has seen of it (``strata``).
+    """
     transcribe(cycle, request, engines, when, benchmark, guard)
     heard = read_rows(cycle.hypotheses(when), Hypothesis)
     heard_guard = read_rows(cycle.guard_hypotheses(when), Hypothesis) if guard else []
     signature = scores.signature(heard, request.normaliser)
     rows, guard_rows = scores.score(heard, request.normaliser), scores.score(heard_guard, request.normaliser)
-    board = leaderboard.leaderboard(rows, signature)
+    board = leaderboard.leaderboard(rows, signature, strata)
     if not cycle.leaderboard(when, "json").exists():
         with engines.journal.step("leaderboard") as did:
-            publish_leaderboard(cycle, request, when, board, rows)
+            publish_leaderboard(cycle, request, when, board, rows, strata)
             general = sum((row.tally for row in guard_rows), Tally.zero()).wer
             did(f"KER {board.headline.ker:.3f}, WER {board.headline.wer:.3f}, guard WER {general or 0:.3f}")
     return Evaluation(rows, guard_rows, board, signature)
@@ -95,13 +98,16 @@ def transcribe(
         did(f"{len(ledger) - failed} rows heard by {name}, {failed} failed")
 
 
-def publish_leaderboard(cycle: Cycle, request: Request, when: str, board: Leaderboard, rows: list[Score]) -> None:
+def publish_leaderboard(
+    cycle: Cycle, request: Request, when: str, board: Leaderboard, rows: list[Score],
+    strata: dict[str, Stratum] | None,
+) -> None:  # fmt: skip
     """Scores, Markdown and HTML first, JSON last: its presence means that all are there."""
     number = cycle.number + (when == "after")
     route = gate.route(board, number, request.gate)
     write_rows(cycle.scores(when), rows)
     write_text(cycle.leaderboard(when, "md"), report.leaderboard_markdown(board, route))
-    html_report.write_leaderboard_html(cycle.leaderboard(when, "html"), board, rows, route)
+    html_report.write_leaderboard_html(cycle.leaderboard(when, "html"), board, rows, route, strata=strata)
     write_json(cycle.leaderboard(when, "json"), board)
 
 

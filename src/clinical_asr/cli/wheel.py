@@ -76,7 +76,9 @@ def cycle(
     hold_out_terms: Annotated[int, typer.Option(help="Whole terms kept out of training.")] = 0,
     min_rows: Annotated[int, typer.Option(help="Rows the gate asks for.")] = 100,
     tune_above: Annotated[float, typer.Option(help="Priority KER above which fine-tuning is worth it.")] = 0.3,
-    guard_margin: Annotated[float, typer.Option(help="Rise of guard WER still not worse: 0.003 is 0.3 points.")] = 0.003,
+    guard_margin: Annotated[
+        float, typer.Option(help="Rise of guard WER that is allowed: 0.003 is 0.3 points.")
+    ] = 0.003,
     normaliser: o.Normaliser = "clinical-v1",
     seed: o.Seed = 42,
 ) -> None:
