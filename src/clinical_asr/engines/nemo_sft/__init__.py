@@ -153,10 +153,10 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper, epochs: int, scratch: 
         trainer.fit(model, train_dataloaders=keeper.batches)
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from None
-    except SystemExit:
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
             raise
-        # Lightning makes this of Ctrl-C, having switched Ctrl-C off.
+        # Lightning makes an exit of Ctrl-C, having switched Ctrl-C off.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from None
     finally:
