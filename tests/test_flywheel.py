@@ -104,9 +104,11 @@ def test_another_request_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         run(tmp_path, Works(), recipe=TrainingConfig(name="fake", epochs=2, replay_ratio=0.5))
 
 
-def test_nobody_listened_and_nobody_waived(tmp_path: Path) -> None:
+def test_nobody_listened_and_nobody_waived_then_the_waiver_is_given(tmp_path: Path) -> None:
     with pytest.raises(FlywheelError, match="nobody has listened to 14 terms"):
         run(tmp_path, Works(), waiver="")
+    decision, cycle, _ = run(tmp_path, Works())
+    assert decision.exit_code == 0 and "nobody to listen" in cycle.notes.read_text()
 
 
 def cycle_command(folder: Path, *more: str) -> list[str]:

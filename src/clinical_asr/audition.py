@@ -56,10 +56,16 @@ def require_heard(terms: Sequence[Term], auditions: Sequence[Audition], waiver: 
 def _refuse_unfixed(terms: Sequence[str]) -> None:
     if terms:
         raise FlywheelError(
-            f"{len(terms)} terms were heard and need another pronunciation: {', '.join(terms)}",
+            f"{len(terms)} terms were heard and need another pronunciation: {_some(terms)}",
             "audition",
             "add them to pronunciation_overrides.csv, listen again and record the new verdict",
         )
+
+
+def _some(terms: Sequence[str], most: int = 8) -> str:
+    """The first few names: an error stays one line."""
+    more = f" and {len(terms) - most} more" if len(terms) > most else ""
+    return ", ".join(terms[:most]) + more
 
 
 def _require_waiver(unheard: Sequence[str], waiver: str) -> None:
@@ -68,7 +74,7 @@ def _require_waiver(unheard: Sequence[str], waiver: str) -> None:
         return
     given = f"; the waiver given has {length} characters, {WAIVER_LENGTH} are needed" if waiver else ""
     raise FlywheelError(
-        f"nobody has listened to {len(unheard)} terms: {', '.join(unheard)}{given}",
+        f"nobody has listened to {len(unheard)} terms: {_some(unheard)}{given}",
         "audition",
         f"record a verdict for each, or waive it deliberately with a sentence of {WAIVER_LENGTH} characters or more",
     )

@@ -136,6 +136,7 @@ def _request(base: str, recipe: str, **order: Any) -> Request:
     from clinical_asr.cli.engines import check_voices, resolve
     from clinical_asr.config import load_recipe
     from clinical_asr.errors import ConfigError
+    from clinical_asr.nemo_file import check_archive
     from clinical_asr.request import Request
 
     if bool(order.get("manifest")) == bool(order.get("terms")):
@@ -145,6 +146,7 @@ def _request(base: str, recipe: str, **order: Any) -> Request:
         if path is not None and not path.is_file():
             raise ConfigError(f"no file {path}", where=f"--{name}", mend="check the path")
     path = resolve(base)
+    check_archive(path)
     check_trainable(inspect_base(path), str(path))
     check_voices(order["synthesis"].voices)
     order |= {"guard_voices": o.listed(GUARD_VOICES, ""), "replay_voices": o.listed(REPLAY_VOICES, "")}
