@@ -118,8 +118,8 @@ class Journal:
 def remember(cycle: Cycle, request: Request) -> None:
     """Keep the request beside its results; refuse to finish a cycle with another request than it was started with.
 
-    It binds once the manifest is there: until then a wrong flag is simply given again rightly. Raises ConfigError naming
-    each difference.
+    It binds once the manifest is there: until then a wrong flag is simply given again, rightly.
+    Raises ConfigError naming each difference.
     """
     asked = msgspec.json.decode(msgspec.json.encode(request.fingerprint()))  # as it will be read back
     if not (cycle.request.exists() and cycle.manifest.exists()):
