@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -124,3 +126,17 @@ def test_csv_rows_keep_their_columns_and_name_a_wrong_category(tmp_path: Path) -
     path.write_text("term\nheparin\n")
     with pytest.raises(ManifestError, match="column is missing"):
         read_csv(path, Term, ["term", "entity_category"])
+
+
+def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
+    """SIGKILL in the middle of a write runs no clean-up: the same write again must leave nothing behind."""
+    code = (
+        "import os, signal; from pathlib import Path; from clinical_asr.jsonl import atomic_path\n"
+        f"with atomic_path(Path({str(tmp_path / 'clip.wav')!r})) as part:\n"
+        "    part.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.wav.new.part"]
+    with atomic_path(tmp_path / "clip.wav") as part:
+        part.write_bytes(b"whole")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.wav", b"whole")]

@@ -168,7 +168,10 @@ class atomic_path:  # noqa: N801 - reads as a function
     """``with atomic_path(p) as part``: write ``part``; it becomes ``p`` if the block succeeds, else it is removed."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.part = path, path.with_name(f"{path.name}.{os.getpid()}.part")
+        self.path = path
+        # Always the same name: what a killed process left is written over by the next, so no litter stays. Another one
+        # than RowWriter's, which may be open beside it.
+        self.part = path.with_name(f"{path.name}.new.part")
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)

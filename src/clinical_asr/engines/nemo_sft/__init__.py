@@ -246,7 +246,7 @@ def _use_best(model: Any, keeper: Keeper) -> None:
 def _save(model: Any, output: Path) -> str:
     """Write the ``.nemo`` under a temporary name, its digest, then the name itself: present means complete."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f".{output.stem}.{os.getpid()}.part.nemo")  # NeMo insists on the ending
+    part = output.with_name(f".{output.stem}.part.nemo")  # NeMo insists on the ending
     try:
         model.save_to(str(part))
         with part.open("rb") as file:
