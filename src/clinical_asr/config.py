@@ -51,7 +51,7 @@ class TranscriptionConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """When fine-tuning is worth it (METHOD: gate of stage 4)."""
+    """When fine-tuning is worth it."""
 
     priority_categories: tuple[EntityCategory, ...] = (EntityCategory.DRUG,)
     """Categories whose KER decides."""
@@ -98,7 +98,7 @@ class SplitConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ComparisonConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """When a fine-tuned model is kept (METHOD: closing the loop)."""
+    """When a fine-tuned model is kept."""
 
     priority_categories: tuple[EntityCategory, ...] = (EntityCategory.DRUG,)
     """Categories whose held-out KER decides."""

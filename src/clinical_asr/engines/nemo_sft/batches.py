@@ -37,7 +37,7 @@ def _encoder_of(model: Any) -> tuple[Any, int]:
 def _untrainable(example: Example, encode: Any, unknown: int) -> TrainingError:
     strange = sorted({symbol for symbol in example.text if unknown in encode(symbol)})
     what = f"the base's tokenizer lacks {' '.join(map(repr, strange))}" if strange else "the text is empty"
-    mend = "write it in the base's own style (METHOD: text style), or leave the row out"
+    mend = "write it in the base's own style, or leave the row out"
     return TrainingError(f"{what} in {example.text[:60]!r}", where=f"row {example.id}", mend=mend)
 
 
