@@ -15,7 +15,7 @@ from typing import Any
 from clinical_asr.clips import ClipPlan, Markup, Progress, Receipt, Synthesise, render, silent_progress
 from clinical_asr.config import SynthesisConfig
 from clinical_asr.errors import FlywheelError
-from clinical_asr.noise import snr_of
+from clinical_asr.noise import decks, snr_of
 from clinical_asr.records import Pronunciation, Sentence
 
 
@@ -58,18 +58,12 @@ def _plan_term(
         raise FlywheelError(f"term {term!r} has no pronunciation", "audio", "run the pronunciations stage again")
     dealer = random.Random(f"{config.seed}/{term}")
     voices = dealer.sample(config.voices, len(config.voices))
-    noise = _decks(config.noise_levels, dealer)
+    noise = decks(config.noise_levels, dealer)
     turn = 0
     for sentence in sentences:
         for _ in range(config.voices_per_sentence):
             voice, turn = voices[turn % len(voices)], turn + 1
             yield _clip(sentence, known[term], imposed, voice, next(noise), config.seed)
-
-
-def _decks(cards: Sequence[str], dealer: random.Random) -> Iterator[str]:
-    """Deal all cards in random order, then all again: even counts without a pattern."""
-    while True:
-        yield from dealer.sample(cards, len(cards))
 
 
 def _clip(

@@ -11,7 +11,7 @@ from typing import Any
 from clinical_asr import wav
 from clinical_asr.clips import Clip, Markup, Progress, Synthesise, render, silent_progress
 from clinical_asr.errors import ConfigError, ManifestError
-from clinical_asr.noise import snr_of
+from clinical_asr.noise import decks, snr_of
 from clinical_asr.records import Utterance, row_id
 
 
@@ -39,7 +39,7 @@ def plan(
     for level in noise_levels:
         snr_of(level)
     dealer = random.Random(f"{seed}/general")
-    noise = _decks(noise_levels, dealer)
+    noise = decks(noise_levels, dealer)
     pairs = _pairs(dealer.sample(texts, len(texts)), dealer.sample(speakers, len(speakers)))
     return [
         Clip(text=text, voice_id=voice, noise_level=next(noise), seed=seed, label="general")
@@ -52,11 +52,6 @@ def _pairs(texts: Sequence[str], voices: Sequence[str]) -> Iterator[tuple[str, s
     for lap in range(len(voices)):
         for number, text in enumerate(texts):
             yield text, voices[(number + lap) % len(voices)]
-
-
-def _decks(cards: Sequence[str], dealer: random.Random) -> Iterator[str]:
-    while True:
-        yield from dealer.sample(cards, len(cards))
 
 
 def build(

@@ -11,8 +11,9 @@ speech-shaped noise, each with its own syllable-rate envelope). Real ward noise 
 from __future__ import annotations
 
 import hashlib
+import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,12 @@ def snr_of(noise_level: str) -> Decibels | None:
         mend = "write clean or snr_<n>db, like snr_15db"
         raise ConfigError(f"{noise_level[:40]!r} is no noise level", "noise_level", mend)
     return float(found[1])
+
+
+def decks(levels: Sequence[str], dealer: random.Random) -> Iterator[str]:
+    """Noise levels without end: all of them in random order, then all again; even counts without a pattern."""
+    while True:
+        yield from dealer.sample(levels, len(levels))
 
 
 def active_mask(samples: Samples) -> NDArray[np.bool_]:
