@@ -47,9 +47,7 @@ def guard() -> list[str]:
 @pytest.mark.parametrize("name", FILES)
 def test_no_excluded_term_occurs_in_the_shipped_text(name: str) -> None:
     text = shipped(name).lower()
-    assert len(excluded()) >= 100 and all(
-        len(term) > 4 and term == term.strip().lower() for term in excluded()
-    )
+    assert len(excluded()) >= 100 and all(len(term) > 4 and term == term.strip().lower() for term in excluded())
     assert [term for term in excluded() if term in text] == []
 
 
@@ -80,9 +78,7 @@ def test_text_is_big_enough_and_the_parts_are_disjoint() -> None:
 def test_guard_sentences_were_never_trained_on() -> None:
     assert len(guard()) == len(set(guard())) >= 200
     assert not set(guard()) & (sentences("train") | sentences("validation"))
-    assert all(
-        re.fullmatch(r"[a-z' ]+", sentence) and 8 <= len(sentence.split()) <= 18 for sentence in guard()
-    )
+    assert all(re.fullmatch(r"[a-z' ]+", sentence) and 8 <= len(sentence.split()) <= 18 for sentence in guard())
     assert [term for term in excluded() if term in "\n".join(guard())] == []
 
 

@@ -13,12 +13,14 @@ import typer
 
 from clinical_asr import __version__
 from clinical_asr.cli import build, evaluate, setup, tune, wheel
+from clinical_asr.cli.corridor import Corridor
 from clinical_asr.errors import FlywheelError
 
 INTERRUPTED = 130
 
 app = typer.Typer(
     name="clinical-asr",
+    cls=Corridor,
     help="Turn the wheel: clinical terms -> benchmark -> KER -> fine-tuning -> decision.",
     no_args_is_help=True,
     add_completion=False,

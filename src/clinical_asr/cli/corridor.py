@@ -1,0 +1,43 @@
+"""The front page of the command line: the commands by room, in plain text.
+
+Typer draws help with Rich, whose Markdown and table modules cost 0.12 s to import: on a busy machine more than all the
+rest. The page that people and scripts ask for most is therefore plain; each command's own help stays drawn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+UNNAMED = "Commands"
+
+
+class Corridor(TyperGroup):
+    """A group whose help lists its commands under the room they are registered with (``rich_help_panel``)."""
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Plain text: past ``TyperGroup``, which would import Rich."""
+        super(TyperGroup, self).format_help(ctx, formatter)
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """One section for each room, in the order in which the rooms were registered."""
+        rooms: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            room = getattr(command, "rich_help_panel", None)
+            title = room if isinstance(room, str) else UNNAMED
+            rooms.setdefault(title, []).append((name.ljust(14), _first_paragraph(command.help)))
+        for title, rows in rooms.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def _first_paragraph(text: str | None) -> str:
+    """
+    >>> _first_paragraph("May fine-tuning\\nstart?\\n\\nExample: ...")
+    'May fine-tuning start?'
+    """
+    return " ".join((text or "").split("\n\n", 1)[0].split())
