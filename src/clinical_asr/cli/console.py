@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -82,3 +83,9 @@ def show_decision(decision: Decision) -> None:
     out = console()
     out.print(f"\n[{colour}]{decision.verdict.upper()}[/]  {decision.reason}")
     out.print(f"next stage: {decision.next_stage}")
+
+
+def told(counts: Counter[str], noun: str) -> str:
+    """``40 terms: 15 drug, 5 lab``; the parts add up to the whole."""
+    parts = ", ".join(f"{n} {name}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return f"{counts.total()} {noun}: {parts}"
