@@ -1,6 +1,7 @@
 """A real NeMo FastConformer with random weights, made in seconds: what the engine tests run on.
 
-``python tests/tiny_model.py OUT.nemo`` writes one by hand; ``--layers 12 --width 192`` gives the mini base's shape.
+``python tests/tiny_model.py OUT.nemo`` writes one by hand; ``--layers 12 --width 192`` gives the mini base's shape and
+``--parakeet`` that of Parakeet TDT 0.6B v2: what speed and memory are measured on where the real weights are not at hand.
 """
 
 from __future__ import annotations
@@ -27,9 +28,17 @@ class Shape:
     heads: int = 4
     channels: int = 16
     hidden: int = 48
+    prediction_layers: int = 1
     vocabulary: int = 96
     mels: int = 80
     dropout: float = 0.1
+    bias: bool = True
+
+
+PARAKEET_06B = Shape(
+    layers=24, width=1024, heads=8, channels=256, hidden=640, prediction_layers=2, vocabulary=1024, mels=128, bias=False
+)
+"""Parakeet TDT 0.6B v2, as its own configuration gives it."""
 
 
 def write_tokenizer(folder: Path, vocabulary: int, sentences: list[str] = SENTENCES) -> Path:
@@ -50,6 +59,15 @@ def write_tokenizer(folder: Path, vocabulary: int, sentences: list[str] = SENTEN
     return folder
 
 
+def everyday_sentences() -> list[str]:
+    """The package's own general English: words enough for a vocabulary of a thousand pieces."""
+    from importlib import resources
+
+    data = resources.files("clinical_asr") / "data"
+    texts = [(data / f"{kind}_sentences.txt").read_text(encoding="utf-8") for kind in ("guard", "replay")]
+    return [line for text in texts for line in text.splitlines() if line.strip()]
+
+
 def _preprocessor(shape: Shape) -> dict[str, Any]:
     return {
         "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
@@ -65,7 +83,7 @@ def _encoder(shape: Shape) -> dict[str, Any]:
         "feat_in": shape.mels, "feat_out": -1, "n_layers": shape.layers, "d_model": shape.width,
         "subsampling": "dw_striding", "subsampling_factor": 8, "subsampling_conv_channels": shape.channels,
         "causal_downsampling": False, "ff_expansion_factor": 4, "self_attention_model": "rel_pos",
-        "n_heads": shape.heads, "att_context_size": [-1, -1], "xscaling": False, "untie_biases": True,
+        "n_heads": shape.heads, "use_bias": shape.bias, "att_context_size": [-1, -1], "xscaling": False, "untie_biases": True,
         "pos_emb_max_len": 5000, "conv_kernel_size": 9, "conv_norm_type": "batch_norm", "conv_context_size": None,
         "dropout": shape.dropout, "dropout_pre_encoder": shape.dropout, "dropout_emb": 0.0,
         "dropout_att": shape.dropout,
@@ -80,7 +98,9 @@ def _transducer(shape: Shape, durations: list[int]) -> dict[str, Any]:
         "decoder": {
             "_target_": "nemo.collections.asr.modules.RNNTDecoder", "normalization_mode": None,
             "random_state_sampling": False, "blank_as_pad": True,
-            "prednet": {"pred_hidden": shape.hidden, "pred_rnn_layers": 1, "dropout": shape.dropout},
+            "prednet": {
+                "pred_hidden": shape.hidden, "pred_rnn_layers": shape.prediction_layers, "dropout": shape.dropout,
+            },
         },
         "joint": {
             "_target_": "nemo.collections.asr.modules.RNNTJoint", "log_softmax": None, "preserve_memory": False,
@@ -128,7 +148,8 @@ def make_tiny_model(path: Path, kind: str = "tdt", shape: Shape = Shape(), seed:
 
     logging.set_verbosity(logging.ERROR)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer = write_tokenizer(path.parent / f"{path.stem}-tokenizer", shape.vocabulary)
+    sentences = SENTENCES if shape.vocabulary < 512 else everyday_sentences()
+    tokenizer = write_tokenizer(path.parent / f"{path.stem}-tokenizer", shape.vocabulary, sentences)
     torch.manual_seed(seed)
     config = OmegaConf.create(model_config(shape, tokenizer, kind))
     model = (EncDecCTCModelBPE if kind == "ctc" else EncDecRNNTBPEModel)(cfg=config)
@@ -166,11 +187,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--kind", default="tdt", choices=("tdt", "rnnt", "ctc"))
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--hidden", type=int, default=48)
-    parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--vocabulary", type=int, default=96)
+    parser.add_argument("--parakeet", action="store_true", help="the shape of Parakeet TDT 0.6B v2; 2.4 GB")
+    for size in ("layers", "width", "hidden", "channels", "vocabulary"):
+        parser.add_argument(f"--{size}", type=int, default=getattr(Shape, size))
     arguments = vars(parser.parse_args())
-    out, kind = arguments.pop("out"), arguments.pop("kind")
-    print(make_tiny_model(out, kind, Shape(**arguments)))
+    out, kind, parakeet = (arguments.pop(name) for name in ("out", "kind", "parakeet"))
+    print(make_tiny_model(out, kind, PARAKEET_06B if parakeet else Shape(**arguments)))
