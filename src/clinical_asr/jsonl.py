@@ -6,6 +6,7 @@ A file that stands under its own name is complete: writers work in ``<name>.part
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -246,6 +247,34 @@ def write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(to_dict(row) for row in rows)
+
+
+def append_csv(path: Path, row: Row, columns: Sequence[str]) -> None:
+    """Add one row to a CSV file that only ever grows; a new file gets ``columns`` as its header. On disk when done.
+
+    Columns are written in the order of the file's own header; those it has beyond ``columns`` come from ``extra``.
+    Raises ManifestError if the file lacks a column.
+    """
+    header, new, ends_open = _csv_header(path, columns)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\n")
+    if new:
+        writer.writeheader()
+    writer.writerow(to_dict(row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:  # one write: a line is there whole or not at all
+        file.write(("\n" if ends_open else "").encode() + text.getvalue().encode("utf-8"))
+        _flush_to_disk(file.fileno(), file)
+
+
+def _csv_header(path: Path, columns: Sequence[str]) -> tuple[list[str], bool, bool]:
+    """(columns of the file, whether it is still to be begun, whether its last line lacks a newline)."""
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf") if path.exists() else b""
+    if not content.strip():
+        return list(columns), True, False
+    read_csv(path, Row, required=columns)
+    first = next(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
+    return first, False, not content.endswith((b"\n", b"\r"))
 
 
 def _os_reason(error: OSError) -> str:

@@ -7,46 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from clinical_asr.errors import ManifestError
-from clinical_asr.jsonl import read_csv
-from clinical_asr.records import IpaSource, Pronunciation, Row, Term
+from clinical_asr.overrides import Override, append_override, read_overrides
+from clinical_asr.records import IpaSource, Pronunciation, Term
 
 Resolver = Callable[[Term], Pronunciation | None]
 
-COLUMNS = ("term", "ipa", "verified_by", "verified_at", "notes")
-_NOT_IPA = re.compile(r"[0-9A-Z<>&\[\]{}()@#\"]")
-
-
-class Override(Row, frozen=True, kw_only=True):
-    """A pronunciation that a person has listened to and vouches for."""
-
-    term: str
-    ipa: str
-    verified_by: str
-    verified_at: str
-    notes: str = ""
-
-
-def read_overrides(path: Path) -> list[Override]:
-    """All lines of ``pronunciation_overrides.csv``; none if there is no such file. The file only ever grows.
-
-    Raises ManifestError for an empty field or an ``ipa`` that holds characters IPA has not.
-    """
-    if not path.exists():
-        return []
-    overrides = read_csv(path, Override, required=COLUMNS)
-    for number, override in enumerate(overrides, 2):
-        for field in COLUMNS[:4]:
-            if not getattr(override, field):
-                raise ManifestError(path, number, field, "is empty", "a person has to vouch for every line")
-        wrong = _NOT_IPA.search(override.ipa)
-        if wrong:
-            why = f"{wrong.group()!r} is not an IPA letter"
-            raise ManifestError(path, number, "ipa", why, "write IPA, like sɛˈfæzəlɪn")
-    return overrides
+__all__ = ["Override", "Resolver", "append_override", "from_overrides", "g2p", "read_overrides", "resolve", "ssml"]
 
 
 def from_overrides(overrides: Sequence[Override]) -> Resolver:
