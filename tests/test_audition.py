@@ -21,7 +21,7 @@ def heard(**verdicts: Verdict) -> list[Audition]:
 
 
 def test_unheard_terms_are_named_with_the_mend() -> None:
-    with pytest.raises(FlywheelError, match=r"2 terms: heparin, apixaban; record a verdict"):
+    with pytest.raises(FlywheelError, match=r"2 terms: heparin, apixaban; listen: clinical-asr audition "):
         require_heard(TERMS, heard(cefazolin=Verdict.GOOD))
     with pytest.raises(FlywheelError):
         require_heard(TERMS, [])

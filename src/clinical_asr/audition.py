@@ -1,6 +1,7 @@
 """Stage audition: no benchmark is spoken in full before a person has listened to one clip of every term.
 
 The gate fails closed. It opens by a verdict per term, or by a waiver that somebody typed and that is kept in the notes.
+A verdict vouches for the pronunciation that was heard: once the term is to be said otherwise, it is unheard again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from clinical_asr.errors import FlywheelError
 from clinical_asr.jsonl import write_text
-from clinical_asr.records import Row, Term
+from clinical_asr.records import Pronunciation, Row, Term
 
 WAIVER_LENGTH = 20  # characters: a reason, not a reflex
 
@@ -26,7 +27,11 @@ class Verdict(StrEnum):
 
 
 class Audition(Row, frozen=True, kw_only=True):
-    """One person's verdict on one term; a later one replaces an earlier one."""
+    """One person's verdict on one term; a later one replaces an earlier one.
+
+    Lines written by hand or by an earlier version may hold the term and the verdict alone: they then vouch for the
+    speech engine's own pronunciation.
+    """
 
     term: str
     verdict: Verdict
@@ -34,31 +39,95 @@ class Audition(Row, frozen=True, kw_only=True):
     by: str = ""
     at: str = ""
     """ISO 8601 time."""
+    ipa: str = ""
+    """The pronunciation heard; empty where the speech engine's own rules decided."""
+    new_ipa: str = ""
+    """Of a ``fix``: what it shall be instead."""
+    voice_id: str = ""
+    audio_digest: str = ""
+    """SHA-256 of the clip heard."""
+    played: str = ""
+    """How it is known that the clip was played: ``browser``, ``player``, or ``said so``."""
 
 
-def require_heard(terms: Sequence[Term], auditions: Sequence[Audition], waiver: str = "") -> list[Term]:
+class Standing(StrEnum):
+    """Where a term stands before the gate."""
+
+    UNHEARD = "unheard"
+    CHANGED = "changed"
+    """There is a verdict, on another pronunciation than the term has now."""
+    GOOD = "good"
+    FIX = "fix"
+    DROP = "drop"
+
+    @property
+    def settled(self) -> bool:
+        """True where nothing is left to do: it is used, or left out."""
+        return self in (Standing.GOOD, Standing.DROP)
+
+
+def standings(
+    terms: Sequence[Term], auditions: Sequence[Audition], said: Sequence[Pronunciation] = ()
+) -> dict[str, Standing]:
+    """Where each term stands: by its last verdict, and by whether that was on how it is pronounced now (``said``).
+
+    >>> heard = [Audition(term="Heparin", verdict="good"), Audition(term="cefazolin", verdict="good")]
+    >>> terms = [Term(term=name, entity_category="drug") for name in ("heparin", "cefazolin", "apixaban")]
+    >>> said = [Pronunciation(term="cefazolin", ipa_source="override", ipa="sɛˈfæzəlɪn")]
+    >>> [standing.value for standing in standings(terms, heard, said).values()]
+    ['good', 'changed', 'unheard']
+    """
+    last = {audition.term.casefold(): audition for audition in auditions}
+    ipa = {one.term.casefold(): one.ipa.strip("/ ") for one in said}
+    keys = {term.term: term.term.casefold() for term in terms}
+    return {name: _standing(last.get(key), ipa.get(key)) for name, key in keys.items()}
+
+
+def _standing(audition: Audition | None, ipa: str | None) -> Standing:
+    """``ipa`` is ``None`` where nobody says how the term is pronounced now. A dropped term stays dropped."""
+    if audition is None:
+        return Standing.UNHEARD
+    if ipa is not None and ipa != audition.ipa and audition.verdict != Verdict.DROP:
+        return Standing.CHANGED
+    return Standing(audition.verdict)
+
+
+def unheard(
+    terms: Sequence[Term], auditions: Sequence[Audition], said: Sequence[Pronunciation] = ()
+) -> list[Term]:
+    """Terms that nobody has heard as they are pronounced now: those that a waiver has to stand for."""
+    of_term = standings(terms, auditions, said)
+    return [term for term in terms if of_term[term.term] in (Standing.UNHEARD, Standing.CHANGED)]
+
+
+def require_heard(
+    terms: Sequence[Term],
+    auditions: Sequence[Audition],
+    waiver: str = "",
+    said: Sequence[Pronunciation] = (),
+    listen: str = "clinical-asr audition",
+) -> list[Term]:
     """The terms that may be spoken in full: all but those a listener dropped.
 
-    A waiver stands for verdicts that are missing, never against a verdict that was given.
+    A waiver stands for verdicts that are missing, never against a verdict that was given. ``listen`` is the command
+    that a person is told to type.
 
     Raises:
         FlywheelError: unheard terms without a waiver, a waiver too short to be a reason, or terms to be mended first.
     """
-    verdicts = {audition.term.casefold(): audition.verdict for audition in auditions}
-    of_term = {term.term: verdicts.get(term.term.casefold()) for term in terms}
-    _refuse_unfixed([term for term, verdict in of_term.items() if verdict is Verdict.FIX])
-    unheard = [term for term, verdict in of_term.items() if verdict is None]
-    if unheard:
-        _require_waiver(unheard, waiver)
-    return [term for term in terms if of_term[term.term] is not Verdict.DROP]
+    of_term = standings(terms, auditions, said)
+    _refuse_unfixed([term for term, standing in of_term.items() if standing is Standing.FIX], listen)
+    if unheard(terms, auditions, said):
+        _require_waiver(of_term, waiver, listen)
+    return [term for term in terms if of_term[term.term] is not Standing.DROP]
 
 
-def _refuse_unfixed(terms: Sequence[str]) -> None:
+def _refuse_unfixed(terms: Sequence[str], listen: str) -> None:
     if terms:
         raise FlywheelError(
             f"{len(terms)} terms were heard and need another pronunciation: {_some(terms)}",
             "audition",
-            "add them to pronunciation_overrides.csv, listen again and record the new verdict",
+            f"give it and listen again: {listen}",
         )
 
 
@@ -68,15 +137,17 @@ def _some(terms: Sequence[str], most: int = 8) -> str:
     return ", ".join(terms[:most]) + more
 
 
-def _require_waiver(unheard: Sequence[str], waiver: str) -> None:
+def _require_waiver(of_term: dict[str, Standing], waiver: str, listen: str) -> None:
     length = len(" ".join(waiver.split()))
     if length >= WAIVER_LENGTH:
         return
     given = f"; the waiver given has {length} characters, {WAIVER_LENGTH} are needed" if waiver else ""
+    missing = [term for term, standing in of_term.items() if standing is Standing.UNHEARD]
+    changed = [f"{term} (pronounced otherwise since)" for term, now in of_term.items() if now is Standing.CHANGED]
     raise FlywheelError(
-        f"nobody has listened to {len(unheard)} terms: {_some(unheard)}{given}",
+        f"nobody has listened to {len(missing) + len(changed)} terms: {_some([*changed, *missing])}{given}",
         "audition",
-        f"record a verdict for each, or waive it deliberately with a sentence of {WAIVER_LENGTH} characters or more",
+        f"listen: {listen} (or waive it: --waive-audition and a sentence of {WAIVER_LENGTH} characters or more)",
     )
 
 
