@@ -63,12 +63,12 @@ class NemoTranscriber:
         start = 0
         while start < len(speech):
             batch = speech[start : start + self.batch_size]
-            heard |= self._recognise(batch)
+            heard |= self.recognise(batch)
             start += len(batch)
         return heard
 
-    def _recognise(self, speech: Sequence[Speech]) -> dict[str, str | FlywheelError]:
-        """One batch; halved on any failure until the row at fault stands alone."""
+    def recognise(self, speech: Sequence[Speech]) -> dict[str, str | FlywheelError]:
+        """One batch of samples; halved on any failure until the row at fault stands alone."""
         try:
             texts = self._forward([samples for _, samples in speech])
             if len(texts) == len(speech):
@@ -80,15 +80,19 @@ class NemoTranscriber:
         if len(speech) == 1:
             return {speech[0][0]: ModelError(f"the model could not transcribe it ({why})")}
         middle = len(speech) // 2
-        return self._recognise(speech[:middle]) | self._recognise(speech[middle:])
+        return self.recognise(speech[:middle]) | self.recognise(speech[middle:])
 
     def _forward(self, samples: list[NDArray[np.float32]]) -> list[str]:
+        return [_text_of(hypothesis) for hypothesis in self.decode(samples)]
+
+    def decode(self, samples: list[NDArray[np.float32]], **asked: Any) -> list[Any]:
+        """NeMo's own answers to one batch, in order; ``asked`` are further options of its ``transcribe``."""
         with _bf16_encoder(self.model, self.precision == "bf16"):
-            options = {"batch_size": len(samples), "verbose": False, "num_workers": 0}
+            options = {"batch_size": len(samples), "verbose": False, "num_workers": 0, **asked}
             hypotheses = self.model.transcribe(samples, **options)
         if isinstance(hypotheses, tuple):  # older transducers: (best, all)
             hypotheses = hypotheses[0]
-        return [_text_of(hypothesis) for hypothesis in hypotheses or ()]
+        return list(hypotheses or ())
 
     def _give_back_memory(self, error: Exception, size: int) -> None:
         import torch
