@@ -92,9 +92,13 @@ def refuse_request(key: str, value: object = "") -> None:
 
 def check_trainable(architecture: Architecture, where: str) -> None:
     """Raise ModelError if the method refuses to fine-tune a base of this architecture."""
-    for refused, reason, mend in _architecture_rules(architecture):
-        if refused:
-            raise ModelError(reason, where=where, mend=mend)
+    for reason, mend in refusals(architecture):
+        raise ModelError(reason, where=where, mend=mend)
+
+
+def refusals(architecture: Architecture) -> list[tuple[str, str]]:
+    """Every (reason, mend) for which the method does not fine-tune this architecture; empty if it does."""
+    return [(reason, mend) for refused, reason, mend in _architecture_rules(architecture) if refused]
 
 
 def _architecture_rules(base: Architecture) -> list[tuple[bool, str, str]]:
@@ -129,6 +133,19 @@ def base_digest(path: Path) -> str:
         _digests[key] = file_digest(path)
     _check_sidecar(path, _digests[key])
     return _digests[key]
+
+
+def check_pin(path: Path, sha256: str, flag: str = "--sha256") -> str:
+    """The digest of ``path``, if it is the one that was pinned; any, if none was.
+
+    Raises ConfigError for a pin that is no SHA-256, ModelError with both digests if the file is another one.
+    """
+    pin, digest = sha256.strip().lower(), base_digest(path)
+    if pin and re.fullmatch(r"[0-9a-f]{64}", pin) is None:
+        raise ConfigError(f"{sha256!r:.80} is no SHA-256", flag, "give the 64 hex digits that sha256sum prints")
+    if pin and pin != digest:
+        raise ModelError(f"has the digest {digest}, not the pinned {pin}", str(path), "get the file again")
+    return digest
 
 
 def sidecar_of(path: Path) -> Path:
