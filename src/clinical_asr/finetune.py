@@ -84,7 +84,8 @@ def finetune(
     clinical = [row for row, fate in zip(train.rows, ledger, strict=True) if fate.outcome is Outcome.TRAINED]
     replayed = draw_replay(replay.rows, config, len(clinical), _ids(train) | _ids(validation))
     examples = _examples(clinical, train) + _examples(replayed, replay)
-    job = TrainingJob(base.path, tuple(examples), config, outputs.model)
+    judged = tuple(_examples(validation.rows, validation))
+    job = TrainingJob(base.path, tuple(examples), config, outputs.model, judged)
     judge = judge_of(validation, listen) if validation.rows else None
     report = train_model(job, judge, on_step)
     _check_rows(report, len(examples))

@@ -36,6 +36,8 @@ class TrainingJob:
     config: TrainingConfig
     output: Path
     """The ``.nemo`` to write; work in progress lies beside it in ``<name>.work.part/`` until the end."""
+    validation: tuple[Example, ...] = ()
+    """Rows to choose an epoch by, for engines that cannot be handed ``Evaluate``: scripts in other processes."""
 
 
 @dataclass(frozen=True)
