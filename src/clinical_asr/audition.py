@@ -92,9 +92,7 @@ def _standing(audition: Audition | None, ipa: str | None) -> Standing:
     return Standing(audition.verdict)
 
 
-def unheard(
-    terms: Sequence[Term], auditions: Sequence[Audition], said: Sequence[Pronunciation] = ()
-) -> list[Term]:
+def unheard(terms: Sequence[Term], auditions: Sequence[Audition], said: Sequence[Pronunciation] = ()) -> list[Term]:
     """Terms that nobody has heard as they are pronounced now: those that a waiver has to stand for."""
     of_term = standings(terms, auditions, said)
     return [term for term in terms if of_term[term.term] in (Standing.UNHEARD, Standing.CHANGED)]

@@ -9,17 +9,21 @@ from __future__ import annotations
 import io
 import threading
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clinical_asr.audition import Audition, Standing, Verdict, standings
 from clinical_asr.audition_record import alone, append_audition, mend_end, read_auditions
-from clinical_asr.clips import ClipPlan, Markup, Progress, Receipt, Synthesise, render, silent_progress
+from clinical_asr.clips import ClipPlan, Receipt
 from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.records import SAMPLE_RATE, Pronunciation, Row, Seconds, Term
+
+Samples = NDArray[np.float32]
 
 
 class ConflictError(FlywheelError):
@@ -32,8 +36,10 @@ class Booth:
 
     plans: Callable[[], Sequence[ClipPlan]]
     """One clean clip per term, as the terms are pronounced now; read afresh at every call."""
-    synthesise: Synthesise
-    markup: Markup | None
+    record: Callable[[Sequence[ClipPlan], Path], Sequence[Receipt]]
+    """Speaks into a folder what is not there yet; one receipt per plan, in order."""
+    say: Callable[[str, Mapping[str, str], str], Samples]
+    """(text, {word: IPA}, voice id) to samples, kept nowhere. Raises FlywheelError for IPA it cannot say."""
     own_ipa: Callable[[str], str]
     """How the speech engine itself would say a word, in IPA."""
     suggest: Callable[[str], Sequence[tuple[str, str]]]
@@ -82,9 +88,7 @@ class Desk:
     With ``everything`` the list holds the settled terms too, else only what is left when the desk is opened.
     """
 
-    def __init__(
-        self, folder: Path, booth: Booth, *, everything: bool = False, progress: Progress[Any] = silent_progress
-    ) -> None:
+    def __init__(self, folder: Path, booth: Booth, *, everything: bool = False) -> None:
         self.folder, self.booth = folder, booth
         self.verdicts, self.clips = folder / "auditions.jsonl", folder / "audition"
         self._lock = threading.RLock()
@@ -93,7 +97,7 @@ class Desk:
         self._receipts: dict[str, Receipt] = {}
         with alone(self.verdicts):
             mend_end(self.verdicts)
-            self._speak(progress)
+            self._speak()
         self.listed = [card.term for card in self._cards() if everything or not card.standing.settled]
 
     def cards(self) -> list[Card]:
@@ -114,8 +118,8 @@ class Desk:
     def clip(self, name: str) -> bytes | None:
         """The WAV file of that name, if it is the present clip of a term; nothing else can be had by a name."""
         with self._lock:
-            known = any(plan.file_name == name for plan in self._plans)
-        return (self.clips / name).read_bytes() if known else None
+            receipt = self._receipts.get(name)
+        return (self.clips / receipt.audio_filepath).read_bytes() if receipt else None
 
     def seconds(self, name: str) -> Seconds:
         """How long that clip lasts."""
@@ -134,8 +138,7 @@ class Desk:
         """
         plan = self._plan(term)
         sounds = {**plan.ipa, term: _bare(ipa)} if _bare(ipa) else dict(plan.ipa)
-        text = plan.text if sentence else term
-        return _wav(self._spoken(text, sounds, plan.voice_id))
+        return _wav(self.booth.say(plan.text if sentence else term, sounds, plan.voice_id))
 
     def judge(self, given: Judgement) -> Card:
         """Take a verdict; the card as it stands after it.
@@ -159,7 +162,7 @@ class Desk:
         ipa = _bare(given.ipa)
         if ipa == plan.ipa.get(given.term, ""):
             raise FlywheelError("is the pronunciation you have heard", "IPA", "write another one, or say good")
-        self._spoken(given.term, {given.term: ipa}, plan.voice_id)
+        self.booth.say(given.term, {given.term: ipa}, plan.voice_id)
         self.booth.override(given.term, ipa, _line(given.by), _line(given.notes))
 
     def _row(self, given: Judgement, plan: ClipPlan) -> Audition:
@@ -176,13 +179,13 @@ class Desk:
             played=given.played,
         )
 
-    def _speak(self, progress: Progress[Any] = silent_progress) -> None:
+    def _speak(self) -> None:
         """Bring the clips up to the pronunciations as they are now; the caller holds ``alone``."""
         plans = list(self.booth.plans())
         with self._lock:
             if plans != self._plans:
-                spoken = render(plans, self.clips, self.booth.synthesise, markup=self.booth.markup, progress=progress)
-                self._receipts = {receipt.audio_filepath: receipt for receipt in spoken}
+                receipts = self.booth.record(plans, self.clips)
+                self._receipts = {plan.file_name: receipt for plan, receipt in zip(plans, receipts, strict=True)}
                 self._plans = plans
 
     def _cards(self) -> list[Card]:
@@ -226,12 +229,6 @@ class Desk:
             self._own[term] = _bare(self.booth.own_ipa(term))
         return self._own[term]
 
-    def _spoken(self, text: str, sounds: dict[str, str], voice_id: str) -> Any:
-        if sounds and self.booth.markup is None:
-            raise FlywheelError("this speech engine cannot be told a pronunciation", "IPA", "use one that reads IPA")
-        spoken = self.booth.markup(text, sounds) if self.booth.markup else text
-        return self.booth.synthesise(spoken, voice_id)
-
 
 def _require(given: Judgement, plan: ClipPlan) -> None:
     """Raises what speaks against taking this verdict on this clip."""
@@ -263,10 +260,8 @@ def _line(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-def _wav(samples: Any) -> bytes:
+def _wav(samples: Samples) -> bytes:
     """A mono PCM16 WAV at 16 kHz, its loudest sample at -3 dB of full scale."""
-    import numpy as np
-
     speech = np.asarray(samples, dtype=np.float32)
     loudest = float(np.abs(speech).max(initial=0.0)) or 1.0
     file = io.BytesIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from clinical_asr.cli.audition import audition
 from clinical_asr.cli.manifests import manifest_app
 from clinical_asr.cli.sounds import pronunciations
 from clinical_asr.cli.speak import audio, general
@@ -15,6 +16,6 @@ PANEL = "Build"
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     app.add_typer(terms_app, name="terms", rich_help_panel=PANEL)
-    for command in (sentences, pronunciations, audio, general):
+    for command in (sentences, pronunciations, audition, audio, general):
         app.command(rich_help_panel=PANEL)(command)
     app.add_typer(manifest_app, name="manifest", rich_help_panel=PANEL)

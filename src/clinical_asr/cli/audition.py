@@ -1,0 +1,143 @@
+"""``clinical-asr audition``: a person listens to one clip per term, in a page or in the terminal, and judges it."""
+
+from __future__ import annotations
+
+import shlex
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clinical_asr.cli import options as o
+from clinical_asr.cli.console import say
+
+if TYPE_CHECKING:
+    from clinical_asr.audition_desk import Desk
+
+UNFINISHED = 3  # the gate says go back
+
+
+def audition(
+    terms: o.Terms,
+    folder: Annotated[
+        Path, typer.Option(help="The cycle's or the benchmark's folder: clips and verdicts go there.")
+    ] = Path("cycles/cycle1"),
+    overrides: Annotated[
+        Path | None,
+        typer.Option(help="Where fixes are added; by default pronunciation_overrides.csv in the folder."),
+    ] = None,
+    sentences: Annotated[
+        Path | None, typer.Option(help="Your own sentences, JSONL; by default from the package's frames.")
+    ] = None,
+    pronunciations: Annotated[
+        Path | None, typer.Option(help="Pronunciations, as the command of that name writes them.")
+    ] = None,
+    voice: Annotated[str, typer.Option(help="Voice id of eSpeak NG that says the clips.")] = o.VOICES.split(",")[0],
+    by: Annotated[str, typer.Option(help="Who is listening; asked once if not given.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every term again, not only what is left.")] = False,
+    terminal: Annotated[bool, typer.Option("--terminal", help="Listen here, without a browser.")] = False,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Print the page's address, open no browser.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 0,
+    seed: o.Seed = 42,
+) -> None:
+    """Listen to one clip of every term and say: good, fix the pronunciation, or drop. Full synthesis waits for it.
+
+    Opens a page of this machine alone. Verdicts go to FOLDER/auditions.jsonl as they are given, fixes to the overrides;
+    the same command again shows what is left. Exit codes: 0 all heard, 3 terms are left.
+
+    Example: clinical-asr audition --terms examples/terms.csv --folder cycles/cycle1
+    """
+    from clinical_asr.audition_desk import Desk
+    from clinical_asr.cli.audition_booth import booth
+
+    fixes = overrides or folder / "pronunciation_overrides.csv"
+    desk = Desk(folder, booth(terms, fixes, sentences, pronunciations, voice, seed), everything=everything)
+    then = _then(terms, folder, fixes, overrides is not None)
+    if not desk.listed:
+        say(f"nothing is left to hear in {folder}; --all shows every term again")
+    elif terminal:
+        _listen_here(desk, by)
+    else:
+        _listen_in_a_page(desk, by, then, port, opens=not no_open)
+    _conclude(desk, then)
+
+
+def _conclude(desk: Desk, then: str) -> None:
+    """What is left, or what to type next."""
+    left = desk.left()
+    if left:
+        say(f"{left} terms are left; the same command shows them")
+        raise typer.Exit(UNFINISHED)
+    typer.echo(f"all terms are heard: {desk.verdicts}\nnext: {then}")
+
+
+def _listen_in_a_page(desk: Desk, by: str, then: str, port: int, *, opens: bool) -> None:
+    from clinical_asr.audition_server import AuditionServer
+
+    with AuditionServer(desk, port=port, by=by, then=then) as server:
+        typer.echo(f"{len(desk.listed)} terms to hear: {server.url}")
+        typer.echo("end with Finish on the page, or with Ctrl-C here")
+        if opens and not webbrowser.open(server.ticket_url):
+            typer.echo("no browser could be started: open the address, or use --terminal")
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except KeyboardInterrupt:
+            if desk.left():
+                raise
+
+
+def _listen_here(desk: Desk, by: str) -> None:
+    from clinical_asr.audition_terminal import listen
+
+    listen(desk, by or desk.last_listener(), ask=_ask, tell=typer.echo, play=_player())
+
+
+def _ask(question: str) -> str | None:
+    """One line of standard input; ``None`` at its end."""
+    try:
+        return input(question)
+    except EOFError:
+        typer.echo("")
+        return None
+
+
+PLAYERS = (
+    ("pw-play",), ("paplay",), ("aplay", "-q"), ("afplay",), ("ffplay", "-nodisp", "-autoexit", "-loglevel", "quiet"),
+    ("play", "-q"),
+)  # fmt: skip
+"""Programs that play a WAV file and return when it has ended, the likeliest to be right first."""
+
+
+def _player() -> Callable[[Path], bool] | None:
+    """Plays a file to its end, True if that went well; ``None`` if this machine has no player."""
+    import shutil
+    import subprocess
+
+    command = next((player for player in PLAYERS if shutil.which(player[0])), None)
+    if command is None:
+        return None
+
+    def play(path: Path) -> bool:
+        done = subprocess.run([*command, str(path.resolve())], stdin=subprocess.DEVNULL, capture_output=True)
+        return done.returncode == 0
+
+    return play
+
+
+def _then(terms: Path, folder: Path, fixes: Path, told: bool) -> str:
+    """The next command: the cycle whose folder this is, or the benchmark's synthesis."""
+    from clinical_asr.cycle import Cycle
+    from clinical_asr.jsonl import read_json
+
+    number = folder.name.removeprefix("cycle")
+    given = ["--overrides", str(fixes)] if told or (fixes.exists() and not number.isdigit()) else []
+    if not number.isdigit():
+        output = folder / "pronunciations.jsonl"
+        words = ["pronunciations", "--terms", str(terms), "--output", str(output), *given]
+        return shlex.join(["clinical-asr", *words]) + ", then clinical-asr audio"
+    at = Cycle(folder.parent, int(number))
+    base = read_json(at.request).get("base_name", "mini") if at.request.exists() else "mini"
+    words = ["cycle", "--base", base, "--terms", str(terms), "--out", str(at.root)]
+    return shlex.join(["clinical-asr", *words, *(["--cycle", number] if at.number != 1 else []), *given])
