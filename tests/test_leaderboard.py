@@ -7,9 +7,11 @@ import pytest
 
 from board import board, hypothesis, rows, scored
 from clinical_asr.errors import ScoringError
-from clinical_asr.leaderboard import leaderboard, rank
+from clinical_asr.leaderboard import leaderboard
+from clinical_asr.ranking import rank
+from clinical_asr.ranking_report import ranking_markdown
 from clinical_asr.records import EntityCategory, Hypothesis, IpaSource, Stratum
-from clinical_asr.report import leaderboard_markdown, ranking_markdown
+from clinical_asr.report import leaderboard_markdown
 from clinical_asr.tally import Leaderboard
 
 SECTIONS = ["by_entity_category", "by_ipa_source", "by_noise_level", "by_term", "by_stratum", "by_voice", "by_context"]
@@ -37,7 +39,8 @@ def mixed() -> Leaderboard:
 def test_the_document_has_its_sections_in_order_and_reads_back() -> None:
     found = mixed()
     document = msgspec.json.decode(msgspec.json.encode(found))
-    assert list(document) == ["signature", "headline", *SECTIONS, "false_insertions", "confusions", "numbers"]
+    ours = ["false_insertions", "confusions", "numbers", "terms_digest"]
+    assert list(document) == ["signature", "headline", *SECTIONS, *ours]
     assert list(document["headline"])[:6] == ["key", "rows", "wer", "cer", "ker", "ser"]
     assert msgspec.json.decode(msgspec.json.encode(found), type=Leaderboard) == found
 

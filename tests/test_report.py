@@ -5,7 +5,8 @@ from __future__ import annotations
 from board import board, rows
 from clinical_asr.comparison import decide
 from clinical_asr.gate import gate
-from clinical_asr.report import comparison_markdown, leaderboard_markdown, table
+from clinical_asr.markdown import table
+from clinical_asr.report import comparison_markdown, leaderboard_markdown
 from test_comparison import compared
 
 

@@ -1,8 +1,8 @@
-"""Rows as the HTML report carries them: one compact record each, beside one another before and after. Pure."""
+"""Rows as the HTML report carries them: one compact record each, all systems' hearings side by side. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -16,17 +16,34 @@ from clinical_asr.worddiff import word_diff
 _OPERATIONS = {"hit": "=", "substitution": "s", "deletion": "d", "insertion": "i"}
 
 
-def row_records(sides: Sequence[Sequence[Score]], normaliser: str) -> list[dict[str, Any]]:
-    """One record a row, in the first side's order; ``sides`` are one cycle, or before and after.
+def worst_rows(sides: Sequence[Sequence[Score]], most: int) -> list[list[Score]]:
+    """At most ``most`` rows of the first side, those with most missed terms and words over all sides, in its order."""
+    if len(sides[0]) <= most:
+        return [list(side) for side in sides]
+    weight = dict.fromkeys((row.id for row in sides[0]), (0, 0.0))
+    for side in sides:
+        for row in side:
+            if row.id in weight:
+                misses, rate = weight[row.id]
+                weight[row.id] = (misses + row.tally.keywords.misses, rate + row.tally.row_rates)
+    chosen = set(sorted(weight, key=lambda row_id: (weight[row_id], row_id), reverse=True)[:most])
+    return [[row for row in side if row.id in chosen] for side in sides]
 
-    A record holds what the row is about and, under ``sides``, for each cycle the word diff and the counts. Rows that
-    the first side lacks are left out; a side that lacks a row holds ``None`` in its place.
+
+def row_records(
+    sides: Sequence[Sequence[Score]], normaliser: str, placed: Callable[[str], str] = str, most: int | None = None
+) -> list[dict[str, Any]]:
+    """One record a row, in the first side's order; ``sides`` are one cycle, before and after, or several systems.
+
+    A record holds what the row is about and, under ``sides``, for each the word diff and the counts. Rows that the
+    first side lacks are left out; a side that lacks a row holds ``None`` in its place. ``most`` keeps the worst rows.
     """
-    listed = [ListedTerms(side, normaliser) for side in sides]
+    board, sides = sides[0], sides if most is None else worst_rows(sides, most)
+    listed = [ListedTerms(side, normaliser, board=board) for side in sides]
     by_id = [{row.id: row for row in side} for side in sides]
     return [
         {
-            **_about(row),
+            **_about(row, placed(row.audio_filepath)),
             "sides": [
                 _side(rows[row.id], normaliser, terms.unsaid.get(row.id, [])) if row.id in rows else None
                 for rows, terms in zip(by_id, listed, strict=True)
@@ -36,10 +53,10 @@ def row_records(sides: Sequence[Sequence[Score]], normaliser: str) -> list[dict[
     ]
 
 
-def _about(row: Score) -> dict[str, Any]:
+def _about(row: Score, audio: str) -> dict[str, Any]:
     return {
         "id": row.id,
-        "audio": audio_url(row.audio_filepath),
+        "audio": audio_url(audio),
         "said": row.reference,
         "term": row.term,
         "category": row.entity_category or "",

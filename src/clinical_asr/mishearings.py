@@ -32,21 +32,36 @@ class Wording:
             words = said.split()
             yield words, words if said is heard else heard.split()
 
-    def differing(self) -> Iterator[tuple[int, Words, Words]]:
-        """Position and sides of each row that was not heard as it was said."""
+    def differing_texts(self) -> Iterator[tuple[int, str, str]]:
+        """Position and normalised texts of each row that was not heard as it was said."""
         for position, (said, heard) in enumerate(self._texts):
             if said is not heard:
-                yield position, said.split(), heard.split()
+                yield position, said, heard
+
+    def differing(self) -> Iterator[tuple[int, Words, Words]]:
+        """Position and sides of each row that was not heard as it was said."""
+        for position, said, heard in self.differing_texts():
+            yield position, said.split(), heard.split()
 
 
 class ListedTerms:
-    """The terms of the rows as one list, and where the rows hear them although nobody says them."""
+    """The terms of the rows as one list, and where the rows hear them although nobody says them.
 
-    def __init__(self, rows: Sequence[Score], normaliser_name: str, wording: Wording | None = None) -> None:
+    Counted by the row, as KER on a board is: heard more often in a row than said in it. ``board`` are the rows whose
+    terms are listed, where ``rows`` are only some of them.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Score],
+        normaliser_name: str,
+        wording: Wording | None = None,
+        board: Sequence[Score] | None = None,
+    ) -> None:
         self._wording = wording or Wording(rows, normaliser_name)
         clean = lru_cache(maxsize=None)(normaliser(normaliser_name))  # forgotten with this call
         spelled: dict[str, tuple[str, str]] = {}
-        for row in rows:
+        for row in rows if board is None else board:
             if row.term:
                 spelled.setdefault(clean(row.term), (row.term, row.entity_category or ""))
         self._index = TermIndex(list(spelled.values()), normaliser_name)

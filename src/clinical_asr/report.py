@@ -1,4 +1,4 @@
-"""Markdown renderings of a leaderboard, a ranking and a comparison: the decision and the headline first, then the rest.
+"""Markdown renderings of a leaderboard and of a comparison: the decision and the headline first, then the rest.
 
 Nothing is computed here but the text of a number: every figure stands in the value (and so in the JSON) already.
 """
@@ -9,66 +9,12 @@ from collections.abc import Sequence
 
 from clinical_asr.changes import Change, Guard, Side
 from clinical_asr.comparison import Comparison
-from clinical_asr.leaderboard import Ranking
+from clinical_asr.markdown import bar, detectable, foot, interval, list_note, p_value, percent, signed, table
 from clinical_asr.records import Decision
-from clinical_asr.tally import ConfusionLine, FalseInsertion, Leaderboard, Line, NumberLine, Signature
+from clinical_asr.tally import ConfusionLine, FalseInsertion, Leaderboard, Line, NumberLine
 
-BAR_WIDTH = 10
 _TERMS_SHOWN = 50
 _CONFUSIONS_SHOWN = 20
-
-
-def percent(rate: float | None) -> str:
-    """A rate as a person reads it; an en dash where there is none.
-
-    >>> percent(0.1234), percent(None)
-    ('12.3 %', '–')
-    """
-    return "–" if rate is None else f"{100 * rate:.1f} %"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """A 95 % interval.
-
-    >>> interval(0.1, 0.25), interval(None, None)
-    ('10.0 – 25.0', '')
-    """
-    return "" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}"
-
-
-def bar(rate: float | None, width: int = BAR_WIDTH) -> str:
-    """A rate as a bar of ``width`` characters; any error at all shows.
-
-    >>> bar(0.5, 4), bar(0.01, 4), bar(0.0, 4)
-    ('██··', '█···', '····')
-    """
-    if rate is None:
-        return ""
-    full = max(int(rate > 0), round(min(rate, 1.0) * width))
-    return "█" * full + "·" * (width - full)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An aligned Markdown table: the first column left, the others right.
-
-    >>> print(table(["term", "n"], [["cefazolin", "12"]]))
-    | term      |  n |
-    |:----------|---:|
-    | cefazolin | 12 |
-    """
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    widths = [max(3, *(len(row[i]) for row in cells)) if i == 0 else max(2, *(len(row[i]) for row in cells))
-              for i in range(len(header))]  # fmt: skip
-    lines = ["| " + " | ".join(_aligned(row, widths)) + " |" for row in cells]
-    rule = "|" + "|".join(":" + "-" * (w + 1) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [
-        cell.ljust(width) if i == 0 else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
 
 
 # --- leaderboard ------------------------------------------------------------------------------------------------------
@@ -90,7 +36,8 @@ def leaderboard_markdown(board: Leaderboard, decision: Decision | None = None) -
         _false_insertions(board.false_insertions),
         _confusions(board.confusions),
         _numbers(board.numbers),
-        _foot([board.signature]),
+        list_note(board.terms_digest, "decides"),
+        foot([board.signature]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -103,6 +50,7 @@ def _headline(line: Line) -> str:
     size = f"{line.rows} rows, {line.words} words, {line.occurrences} occurrences of {line.terms} terms"
     rows = [
         ["KER", percent(line.ker), interval(line.ker_low, line.ker_high), f"{line.misses} / {line.occurrences} terms"],
+        *_with_variants(line),
         ["WER", percent(line.wer), interval(line.wer_low, line.wer_high), f"{line.words} words"],
         ["CER", percent(line.cer), interval(line.cer_low, line.cer_high), f"{line.characters} characters"],
         ["SER", percent(line.ser), interval(line.ser_low, line.ser_high), f"{line.rows} rows"],
@@ -112,15 +60,25 @@ def _headline(line: Line) -> str:
     return f"{size}\n\n" + table(["rate", "value", "95 % interval", "of"], rows)
 
 
+def _with_variants(line: Line) -> list[list[str]]:
+    """The line of variant-aware KER, where a list of terms was given."""
+    if line.variant_misses is None:
+        return []
+    between = interval(line.variant_ker_low, line.variant_ker_high)
+    counted = f"{line.variant_misses} / {line.occurrences} terms"
+    return [["KER, variants counted", percent(line.variant_ker), between, counted]]
+
+
 def _section(title: str, name: str, lines: Sequence[Line]) -> str:
     if not lines:
         return f"## {title}\n\nNo row says."
-    header = [name, "rows", "terms", "KER", "95 % interval", "missed", "WER", "95 % interval", "KER as a bar"]
+    loose = ["KER, variants"] if any(line.variant_misses is not None for line in lines) else []
+    header = [name, "rows", "terms", "KER", "95 % interval", "missed", *loose, "WER", "95 % interval", "KER as a bar"]
     rows = [
         [
             line.key, str(line.rows), str(line.terms), percent(line.ker), interval(line.ker_low, line.ker_high),
-            f"{line.misses}/{line.occurrences}", percent(line.wer), interval(line.wer_low, line.wer_high),
-            bar(line.ker),
+            f"{line.misses}/{line.occurrences}", *[percent(line.variant_ker) for _ in loose],
+            percent(line.wer), interval(line.wer_low, line.wer_high), bar(line.ker),
         ]
         for line in lines
     ]  # fmt: skip
@@ -130,11 +88,13 @@ def _section(title: str, name: str, lines: Sequence[Line]) -> str:
 def _terms(lines: Sequence[Line]) -> str:
     if not lines:
         return "## 5. KER per term, worst first\n\nNo row has a term."
-    header = ["term", "category", "rows", "KER", "95 % interval", "missed", "WER", "KER as a bar"]
+    loose = ["KER, variants"] if any(line.variant_misses is not None for line in lines) else []
+    header = ["term", "category", "rows", "KER", "95 % interval", "missed", *loose, "WER", "KER as a bar"]
     rows = [
         [
             line.key, line.entity_category, str(line.rows), percent(line.ker), interval(line.ker_low, line.ker_high),
-            f"{line.misses}/{line.occurrences}", percent(line.wer), bar(line.ker),
+            f"{line.misses}/{line.occurrences}", *[percent(line.variant_ker) for _ in loose], percent(line.wer),
+            bar(line.ker),
         ]
         for line in lines[:_TERMS_SHOWN]
     ]  # fmt: skip
@@ -147,10 +107,11 @@ def _and_more(n: int, shown: int) -> str:
 
 def _false_insertions(found: Sequence[FalseInsertion]) -> str:
     if not found:
-        return "## 9. False insertions\n\nNo listed term was heard that nobody said."
+        return "## 9. False insertions\n\nNo listed term was heard in a row more often than it was said there."
     rows = [[one.term, one.entity_category, str(one.count), str(one.rows)] for one in found[:_TERMS_SHOWN]]
     shown = table(["term", "category", "heard unsaid", "rows"], rows)
-    return f"## 9. False insertions\n\n{shown}{_and_more(len(found), _TERMS_SHOWN)}"
+    note = "Listed terms heard in a row more often than said there (counted by the row, as KER is)."
+    return f"## 9. False insertions\n\n{note}\n\n{shown}{_and_more(len(found), _TERMS_SHOWN)}"
 
 
 def _confusions(confusions: Sequence[ConfusionLine]) -> str:
@@ -171,56 +132,7 @@ def _numbers(numbers: Sequence[NumberLine]) -> str:
     return "## 11. Numbers and doses\n\n" + table(["kind", "error rate", "errors", "rows with errors"], rows)
 
 
-def _foot(signatures: Sequence[Signature]) -> str:
-    lines = [
-        f"`normaliser {s.normaliser} | metrics {s.metric_version} | model {s.model or '?'} {s.model_digest or '?'} | "
-        f"manifest {s.manifest_digest} | {s.rows} rows`"
-        for s in signatures
-    ]
-    return "---\n\n" + "\n\n".join(lines)
-
-
-def ranking_markdown(ranking: Ranking) -> str:
-    """Several systems on identical rows, best first, each against the best."""
-    header = [
-        "system",
-        "place",
-        "KER",
-        "95 % interval",
-        "WER",
-        "CER",
-        "SER",
-        "against the best",
-        "95 % interval",
-        "p (Holm)",
-    ]
-    rows = [
-        [
-            s.name, str(s.place), percent(s.ker), interval(s.ker_low, s.ker_high), percent(s.wer), percent(s.cer),
-            percent(s.ser), signed(s.difference), interval(s.low, s.high), _p(s.p_holm),
-        ]
-        for s in ranking.standings
-    ]  # fmt: skip
-    n = ranking.standings[0].rows
-    note = f"{n} identical rows, ranked by {ranking.metric.upper()}; differences are means over terms, in points."
-    parts = [f"# Leaderboard of {len(rows)} systems", note, table(header, rows), _foot([*ranking.signatures.values()])]
-    return "\n\n".join(parts) + "\n"
-
-
 # --- comparison -------------------------------------------------------------------------------------------------------
-
-
-def signed(difference: float | None) -> str:
-    """A difference in percentage points, or a relative change in per cent, with its sign.
-
-    >>> signed(-0.75), signed(0.003), signed(None)
-    ('-75.0', '+0.3', '–')
-    """
-    return "–" if difference is None else f"{100 * difference:+.1f}"
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def comparison_markdown(comparison: Comparison, decision: Decision | None = None) -> str:
@@ -237,7 +149,7 @@ def comparison_markdown(comparison: Comparison, decision: Decision | None = None
         _changes("By what training has seen (priority categories)", "stratum", comparison.by_stratum),
         _changes("By category, held-out rows", "category", comparison.by_category),
         _changes("By term, held-out rows, worst after first", "term", comparison.by_term),
-        _foot(comparison.signatures),
+        foot(comparison.signatures),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -266,9 +178,9 @@ def _test(comparison: Comparison) -> str:
         return ""
     lines = [
         f"Mean difference over {found.n_terms} terms ({found.n_rows} rows): {signed(found.mean_difference)} points",
-        f"95 % interval {interval(found.low, found.high) or '–'}",
-        f"sign-flip test over terms p = {_p(found.p_value)}",
-        f"smallest difference such a benchmark would show: {percent(found.minimum_detectable_difference)}",
+        f"95 % interval {interval(found.low, found.high) or '–'} (cut at -100 and 100: a difference cannot lie beyond)",
+        f"sign-flip test over terms p = {p_value(found.p_value)}",
+        f"smallest difference such a benchmark would show: {detectable(found.minimum_detectable_difference)}",
     ]
     return "; ".join(lines) + "."
 
@@ -292,7 +204,7 @@ def _changes(title: str, name: str, changes: Sequence[Change]) -> str:
         [
             change.key, str(change.rows), percent(change.ker_before), percent(change.ker_after),
             signed(change.ker_relative_change), percent(change.wer_before), percent(change.wer_after),
-            *([_p(change.p_value), _p(change.p_holm)] if tested else []),
+            *([p_value(change.p_value), p_value(change.p_holm)] if tested else []),
         ]
         for change in changes[:_TERMS_SHOWN]
     ]  # fmt: skip

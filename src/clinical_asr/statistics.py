@@ -48,6 +48,8 @@ EXACT_TERMS = 20
 """Up to here the sign-flip test visits every pattern of signs (2 to the 20th)."""
 FLIPS = 100_000
 """Seeded random patterns beyond that."""
+SHARES = (-1.0, 1.0)
+"""Where a difference of two shares, such as two KERs, can lie: intervals are cut there."""
 
 
 def proportion_interval(
@@ -149,18 +151,28 @@ def sign_flip_test(differences: Sequence[float] | NDArray[np.float64], seed: int
 
 
 def mean_difference_interval(
-    differences: Sequence[float] | NDArray[np.float64], level: float = 0.95
+    differences: Sequence[float] | NDArray[np.float64],
+    level: float = 0.95,
+    bounds: tuple[float, float] | None = None,
 ) -> tuple[float, float] | None:
     """Student's t interval of the mean of per-term mean differences; ``None`` below two terms.
 
+    With few terms it reaches beyond what the mean can be; ``bounds`` (see ``SHARES``) cut it there, which costs no
+    coverage: what is cut off cannot be the truth.
+
     >>> [round(x, 3) for x in mean_difference_interval([-0.2, -0.4, 0.0])]
     [-0.697, 0.297]
+    >>> [round(x, 3) for x in mean_difference_interval([-1.0, 0.0])]
+    [-6.853, 5.853]
+    >>> mean_difference_interval([-1.0, 0.0], bounds=SHARES)
+    (-1.0, 1.0)
     """
     values = np.asarray(differences, float)
     if len(values) < 2:
         return None
     half = float(stdtrit(len(values) - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(len(values)))
-    return float(values.mean()) - half, float(values.mean()) + half
+    low, high = float(values.mean()) - half, float(values.mean()) + half
+    return (low, high) if bounds is None else (max(low, bounds[0]), min(high, bounds[1]))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -182,8 +194,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 class PairedComparison:
     """After minus before over terms: below 0 is better for an error rate.
 
-    ``mean_difference`` is the mean of per-term mean differences, ``low`` and ``high`` its 95 % t interval, ``p_value``
-    the sign-flip test's. ``terms_needed`` counts terms in total, at 80 % power for a difference as large as this one.
+    ``mean_difference`` is the mean of per-term mean differences, ``low`` and ``high`` its 95 % t interval, cut at the
+    bounds it was given, ``p_value`` the sign-flip test's. ``terms_needed`` counts terms in total, at 80 % power for a
+    difference as large as this one.
     """
 
     n_terms: int
@@ -207,9 +220,16 @@ class PairedComparison:
 
 
 def compare_by_term(
-    terms: Sequence[Hashable], before: Sequence[float], after: Sequence[float], level: float = 0.95, seed: int = 0
+    terms: Sequence[Hashable],
+    before: Sequence[float],
+    after: Sequence[float],
+    level: float = 0.95,
+    seed: int = 0,
+    bounds: tuple[float, float] | None = SHARES,
 ) -> PairedComparison:
     """Paired comparison of rows both sides hold: ``terms[i]`` is the cluster of ``before[i]`` and ``after[i]``.
+
+    The values are shares; for WER, which has no upper end, hand in ``bounds=None``.
 
     >>> found = compare_by_term(list("aabbccdd"), [1, 1, 1, 1, 1, 0, 1, 1], [0, 1, 0, 0, 0, 0, 1, 0])
     >>> found.n_terms, found.n_rows, found.mean_difference, found.p_value, found.more_terms_needed
@@ -224,7 +244,7 @@ def compare_by_term(
     n = len(differences)
     if n == 0:
         return PairedComparison(0, 0, None, None, None, None, None, None)
-    mean, interval = float(differences.mean()), mean_difference_interval(differences, level)
+    mean, interval = float(differences.mean()), mean_difference_interval(differences, level, bounds)
     low, high = interval or (None, None)
     sd = float(differences.std(ddof=1)) if n > 1 else 0.0
     return PairedComparison(

@@ -15,7 +15,6 @@ the rows' own terms count, as on a leaderboard.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +32,7 @@ from clinical_asr.scores import iter_scores
 from clinical_asr.statistics import clustered_counts_interval, proportion_interval
 from clinical_asr.tally import ConfusionLine, NumberLine, Score, Tally
 from clinical_asr.text import DEFAULT_NORMALISER
-
-_BETWEEN_VARIANTS = re.compile(r"\s*[;|]\s*")
+from clinical_asr.variants import variants_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +149,8 @@ class _ListCounts(_OwnCounts):
 
     def __init__(self, terms: Sequence[Term], normaliser: str) -> None:
         super().__init__()
-        self._index = TermIndex([(t.term, t.entity_category.value, _variants(t)) for t in terms], normaliser)
-        self._has_variants = any(_variants(term) for term in terms)
+        self._index = TermIndex([(t.term, t.entity_category.value, variants_of(t)) for t in terms], normaliser)
+        self._has_variants = any(variants_of(term) for term in terms)
         self.categories = dict(self._index.categories)
         self.by_term = dict.fromkeys(self.categories, _NOTHING)
         self._confusions: Counter[tuple[str, str, str, float]] = Counter()
@@ -179,11 +177,6 @@ class _ListCounts(_OwnCounts):
         ]
         gravity = {str(kind): place for place, kind in enumerate(GRAVITY)}
         return sorted(lines, key=lambda c: (gravity[c.kind], -c.count, -c.similarity, c.term, c.heard))
-
-
-def _variants(term: Term) -> list[str]:
-    written = str(term.extra.get("variants") or "").strip()
-    return [variant for variant in _BETWEEN_VARIANTS.split(written) if variant]
 
 
 def _by_category(counts: _OwnCounts) -> dict[str, TermTotals]:

@@ -149,6 +149,12 @@ class Line:
     ser_high: float | None
     entity_category: str = ""
     """Category of the term, in ``by_term``."""
+    variant_misses: int | None = None
+    """Misses that no registered spelling mends either; ``None`` without a list of terms."""
+    variant_ker: float | None = None
+    """KER with registered spellings counted: beside ``ker``, never instead of it."""
+    variant_ker_low: float | None = None
+    variant_ker_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +215,5 @@ class Leaderboard:
     confusions: list[ConfusionLine]
     """Gravest first, then most often."""
     numbers: list[NumberLine]
+    terms_digest: str = ""
+    """Digest of the registered spellings that ``variant_ker`` counts; empty without a list of terms."""

@@ -165,7 +165,7 @@ def _is_done(outputs: Outputs, base: Base, config: TrainingConfig, train: Record
 
 
 def _show_training(report: TrainingReport, outputs: Outputs) -> None:
-    from clinical_asr.report import percent
+    from clinical_asr.markdown import percent
 
     rows = [
         (e.epoch, e.rows, f"{e.loss:.3f}", percent(e.metrics.get("ker")), percent(e.metrics.get("wer")),
@@ -260,7 +260,7 @@ def _write_comparison(folder: Path, found: Comparison, decision: Decision) -> li
 def _show_comparison(found: Comparison) -> None:
     """Held-out rows and what training has seen of them, the trained-on rows apart, then the guard set."""
     from clinical_asr.records import Stratum
-    from clinical_asr.report import percent
+    from clinical_asr.markdown import percent
 
     strata = [(f"  {line.key}", line) for line in found.by_stratum if Stratum(line.key).held_out]
     lines: list[tuple[str, Side | Change]]
@@ -274,7 +274,7 @@ def _show_comparison(found: Comparison) -> None:
 
 
 def _changed(line: Side | Change) -> tuple[object, ...]:
-    from clinical_asr.report import percent, signed
+    from clinical_asr.markdown import percent, signed
 
     rates = percent(line.ker_before), percent(line.ker_after), signed(line.ker_relative_change)
     return line.rows, line.terms, *rates

@@ -1,6 +1,6 @@
 (() => {
   "use strict";
-  const { names, facets, rows } = JSON.parse(document.getElementById("data").textContent);
+  const { kind: page, names, facets, rows } = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const list = at("list"), search = at("search"), sort = at("sort"), more = at("more"), form = document.querySelector(".filters");
   const CHUNK = 60;
@@ -19,24 +19,35 @@
 
   // --- what a row is ------------------------------------------------------------------------------------------------
   const after = (row) => row.sides[last] || row.sides[0];
-  const before = (row) => (last ? row.sides[0] : null);
+  const ranking = page === "ranking", turned = page === "comparison";
+  const before = (row) => (turned ? row.sides[0] : null);
+  const judged = (row) => (ranking ? row.sides : [after(row)]); // whose errors a row is filtered and sorted by
+  const total = (row, count) => judged(row).reduce((sum, side) => sum + count(side), 0);
+  const missing = (row) => row.sides.filter((side) => side.missed > 0).length;
   const KINDS = {
     all: ["All rows", () => true],
-    any: ["Any error", (row) => after(row).errors > 0],
-    missed: ["Term missed", (row) => after(row).missed > 0],
-    unsaid: ["False insertion", (row) => after(row).unsaid.length > 0],
-    ...(last && {
+    any: ["Any error", (row) => total(row, (side) => side.errors) > 0],
+    missed: [ranking ? "Missed by any" : "Term missed", (row) => total(row, (side) => side.missed) > 0],
+    unsaid: ["False insertion", (row) => total(row, (side) => side.unsaid.length) > 0],
+    ...(ranking && {
+      split: ["Heard by some only", (row) => missing(row) > 0 && missing(row) < names.length],
+      every: ["Missed by all", (row) => missing(row) === names.length],
+      ...Object.fromEntries(names.map((name, at) => [`by${at}`, [`Missed by ${name}`, (row) => row.sides[at].missed > 0]])),
+    }),
+    ...(turned && {
       mended: ["Newly heard", (row) => before(row).missed > after(row).missed],
       broken: ["Newly missed", (row) => before(row).missed < after(row).missed],
     }),
   };
   const rate = (side) => side.errors / Math.max(1, side.words);
   const snr = (row) => (row.noise === "clean" ? 1e9 : parseFloat(row.noise.replace("snr_", "")) || 0);
+  const apart = (row) => Math.max(...row.sides.map(rate)) - Math.min(...row.sides.map(rate));
   const words = new Intl.Collator("en", { numeric: true });
   const SORTS = {
-    worst: ["worst first", (a, b) => after(b).missed - after(a).missed || after(b).unsaid.length - after(a).unsaid.length || rate(after(b)) - rate(after(a))],
-    wer: ["WER", (a, b) => rate(after(b)) - rate(after(a))],
-    ...(last && { change: ["largest change", (a, b) => Math.abs(rate(before(b)) - rate(after(b))) - Math.abs(rate(before(a)) - rate(after(a)))] }),
+    worst: ["worst first", (a, b) => total(b, (side) => side.missed) - total(a, (side) => side.missed) || total(b, (side) => side.unsaid.length) - total(a, (side) => side.unsaid.length) || total(b, rate) - total(a, rate)],
+    wer: ["WER", (a, b) => total(b, rate) - total(a, rate)],
+    ...(ranking && { split: ["most apart", (a, b) => apart(b) - apart(a)] }),
+    ...(turned && { change: ["largest change", (a, b) => Math.abs(rate(before(b)) - rate(after(b))) - Math.abs(rate(before(a)) - rate(after(a)))] }),
     term: ["term", (a, b) => words.compare(a.term, b.term)],
     noise: ["noisiest first", (a, b) => snr(a) - snr(b)],
     id: ["id", () => 0],
@@ -45,6 +56,7 @@
     row.text = [row.id, row.term, row.said, ...row.sides.map((side) => (side ? side.heard : ""))].join("\n").toLowerCase();
   }
   rows.sort((a, b) => words.compare(a.id, b.id));
+  list.classList.toggle("ranked", ranking);
 
   // --- filters ------------------------------------------------------------------------------------------------------
   const selects = {};
@@ -127,7 +139,7 @@
   };
   const diff = (side, name) => {
     const line = make("div", "diff");
-    if (name) line.append(make("span", "side-name", name), " ");
+    if (name) line.append(make("span", "side-name", ...(ranking && side ? [heardSign(side), name] : [name])), " ");
     if (!side) return line.append("not transcribed"), line;
     let open = null; // the term whose words are being drawn: one frame around all of them
     side.diff.forEach((one, place) => {
@@ -138,9 +150,18 @@
     });
     return line;
   };
+  const heardSign = (side) => {
+    const good = side.occurrences ? !side.missed : !side.errors;
+    return make("span", `sign ${good ? "good" : "bad"}`, good ? "✓ " : "✕ ");
+  };
   const outcome = (row) => {
     const now = after(row), then = before(row);
     const say = (good, text) => make("span", `outcome ${good ? "good" : "bad"}`, text);
+    if (ranking && row.term) {
+      const n = missing(row);
+      return n ? say(false, n === names.length ? "✕ missed by all" : `✕ missed by ${n} of ${names.length}`) : say(true, "✓ heard by all");
+    }
+    if (ranking) return total(row, (side) => side.errors) ? say(false, "✕ words wrong") : say(true, "✓ no error");
     if (!row.term) return now.errors ? say(false, "✕ words wrong") : say(true, "✓ no error");
     if (then && then.missed > now.missed) return say(true, "✓ newly heard");
     if (then && then.missed < now.missed) return say(false, "✕ newly missed");
@@ -169,11 +190,11 @@
     return details;
   };
   const draw = (row, place) => {
-    const now = after(row);
+    const unsaid = [...new Set(judged(row).flatMap((side) => side.unsaid))];
     const about = [row.category, row.noise, row.stratum, row.voice, row.context].filter(Boolean).join(" · ");
     const head = make("div", "row-head", make("span", "row-term", row.term || row.id), outcome(row));
-    if (now.unsaid.length) head.append(make("span", "outcome bad", `! nobody said ${now.unsaid.join(", ")}`));
-    head.append(make("span", "", about), make("span", "", `${now.errors}/${now.words} words wrong`));
+    if (unsaid.length) head.append(make("span", "outcome bad", `! nobody said ${unsaid.join(", ")}`));
+    head.append(make("span", "", about), make("span", "", `${judged(row).map((side) => side.errors).join(", ")} of ${after(row).words} words wrong`));
     const item = make("li", "row", head);
     const lines = row.sides.map((side, index) => diff(side, names[index]));
     item.append(make("div", "diffs", ...lines), player(row), written(row));

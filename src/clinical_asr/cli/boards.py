@@ -1,0 +1,132 @@
+"""The command ``leaderboard``: one system's sections and route, or several systems ranked on identical rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clinical_asr.cli import options as o
+from clinical_asr.cli.console import show_decision, table
+from clinical_asr.cli.scored import read_scored, with_strata
+
+if TYPE_CHECKING:
+    from clinical_asr.ranking import Standing
+    from clinical_asr.records import Term
+    from clinical_asr.tally import Leaderboard, Score, Signature
+
+    System = tuple[Path, list[Score], Signature]
+
+
+def leaderboard(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Hypotheses or scores; several are ranked.", metavar="H.jsonl...")
+    ],
+    output_folder: Annotated[
+        Path | None, typer.Option(help="Where to write; by default beside the first file.")
+    ] = None,
+    cycle: Annotated[int, typer.Option(help="Number of the evaluation; it is in the file names and in the route.")] = 1,
+    split_folder: Annotated[
+        Path | None, typer.Option(help="Folder of train.jsonl and validation.jsonl: KER by what training has seen.")
+    ] = None,
+    terms: Annotated[
+        Path | None, typer.Option(help="term,entity_category,variants: other spellings, counted beside strict KER.")
+    ] = None,
+    priority: o.Priority = "drug",
+    normaliser: Annotated[str, typer.Option(help="clinical-v1 or flywheel-v1; by default that of the scores.")] = "",
+) -> None:
+    """One file: the five sections, the route from here. Several: a ranking on identical rows. Markdown, JSON and HTML.
+
+    Example: clinical-asr leaderboard baseline_hyps.jsonl --priority drug,procedure
+    """
+    from clinical_asr.terms import read_terms
+
+    folder = output_folder or paths[0].parent
+    listed = read_terms(terms) if terms else None
+    systems = [(path, *read_scored(path, normaliser)) for path in paths]
+    if split_folder:
+        systems = [(path, with_strata(rows, split_folder), signature) for path, rows, signature in systems]
+    if len(systems) > 1:
+        _rank(systems, folder, listed)
+        return
+    _one_board(*systems[0], folder / f"leaderboard_cycle{cycle}", cycle, priority, listed)
+
+
+def _one_board(
+    path: Path, rows: list[Score], signature: Signature, stem: Path, cycle: int, priority: str, terms: list[Term] | None
+) -> None:
+    from clinical_asr.config import GateConfig
+    from clinical_asr.gate import route
+    from clinical_asr.html_report import write_leaderboard_html
+    from clinical_asr.jsonl import write_json, write_text
+    from clinical_asr.leaderboard import leaderboard as build
+    from clinical_asr.report import leaderboard_markdown
+
+    config = GateConfig(priority_categories=o.categories(priority))
+    board = build(rows, signature, terms=terms)
+    decision = route(board, cycle, config)
+    write_text(stem.with_suffix(".md"), leaderboard_markdown(board, decision))
+    write_json(stem.with_suffix(".json"), board)
+    write_leaderboard_html(stem.with_suffix(".html"), board, rows, decision, audio_root=path.parent)
+    _show_board(board)
+    show_decision(decision)
+    typer.echo(f"written: {stem}{{.md,.json,.html}}")
+
+
+def _show_board(board: Leaderboard) -> None:
+    from clinical_asr.markdown import interval, percent
+
+    rows = [
+        (line.key, line.rows, line.terms, percent(line.ker), interval(line.ker_low, line.ker_high), percent(line.wer))
+        for line in (board.headline, *board.by_entity_category)
+    ]
+    title = f"{board.signature.model or 'unnamed model'}, {board.signature.normaliser}"
+    table(title, ("category", "rows", "terms", "KER", "95 % interval", "WER"), rows)
+
+
+def _rank(systems: list[System], folder: Path, terms: list[Term] | None) -> None:
+    from rich.markup import escape
+
+    from clinical_asr.html_ranking import write_ranking_html
+    from clinical_asr.jsonl import write_json, write_text
+    from clinical_asr.markdown import percent
+    from clinical_asr.ranking import rank
+    from clinical_asr.ranking_report import ranking_markdown
+
+    names = _names(systems)
+    named = [(name, rows, signature) for name, (_, rows, signature) in zip(names, systems, strict=True)]
+    ranking = rank(named, terms)
+    write_text(folder / "ranking.md", ranking_markdown(ranking))
+    write_json(folder / "ranking.json", ranking)
+    write_ranking_html(folder / "ranking.html", ranking, named, audio_root=systems[0][0].parent)
+    header = ("", "system", "KER", "WER", f"{ranking.metric.upper()} against the best", "p (Holm)")
+    shown = [(s.place, escape(s.name), percent(s.ker), percent(s.wer), _against(s), _p(s)) for s in ranking.standings]
+    table(f"{len(names)} systems on {ranking.standings[0].rows} identical rows", header, shown)
+    typer.echo(f"written: {folder / 'ranking'}{{.md,.json,.html}}")
+
+
+def _against(standing: Standing) -> str:
+    from clinical_asr.markdown import interval, signed
+
+    if standing.difference is None:
+        return ""
+    return f"{signed(standing.difference)} [{interval(standing.low, standing.high)}]"
+
+
+def _p(standing: Standing) -> str:
+    from clinical_asr.markdown import p_value
+
+    return p_value(standing.p_holm)
+
+
+def _names(systems: list[System]) -> list[str]:
+    """Model names where they differ, else file stems, else paths."""
+    candidates: list[list[str]] = [
+        [signature.model for _, _, signature in systems],
+        [path.stem for path, _, _ in systems],
+    ]
+    for names in candidates:
+        if all(names) and len(set(names)) == len(names):
+            return names
+    return [str(path) for path, _, _ in systems]

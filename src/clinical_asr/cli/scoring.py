@@ -1,0 +1,117 @@
+"""The command ``scores``: any transcripts against their references, and against a list of terms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clinical_asr.cli import options as o
+from clinical_asr.cli.console import table
+from clinical_asr.cli.scored import signature_of
+
+if TYPE_CHECKING:
+    from clinical_asr.records import Hypothesis
+    from clinical_asr.summary import ScoreSummary, TermTotals
+
+
+def scores(
+    path: Annotated[
+        Path | None, typer.Argument(help="Ours or NeMo's text / pred_text JSONL.", metavar="H.jsonl")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="References: a folder, a text file, or JSONL with ids.")
+    ] = None,
+    hypothesis: Annotated[Path | None, typer.Option(help="Hypotheses, in the same form as --reference.")] = None,
+    terms: Annotated[
+        Path | None, typer.Option(help="term,entity_category[,variants]: count every listed term everywhere.")
+    ] = None,
+    normaliser: o.Normaliser = "clinical-v1",
+    json: Annotated[Path | None, typer.Option(help="Write all numbers here, JSON.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the counts of each row here, JSONL.")] = None,
+) -> None:
+    """Score transcripts: WER, CER, SER, KER, false insertions, confusions, numbers. Nothing is paired by position.
+
+    Folders pair by file stem, JSONL by id; only two text files of equal length pair line by line.
+
+    Example: clinical-asr scores baseline_hyps.jsonl --terms examples/terms.csv --json scores.json
+    """
+    from clinical_asr.jsonl import write_json
+    from clinical_asr.relocation import seen_from
+    from clinical_asr.summary import summarise
+    from clinical_asr.terms import read_terms
+
+    for target in filter(None, (json, output)):
+        o.not_over(target, path, reference, hypothesis, terms)
+    rows = _transcripts(path, reference, hypothesis)
+    summary = summarise(rows, read_terms(terms) if terms else None, normaliser)
+    if output:
+        _write_scores(output, seen_from(output.parent, rows, (path or output).parent), normaliser)
+    if json:
+        write_json(json, summary)
+    _show_summary(summary)
+    for target in filter(None, (json, output)):
+        typer.echo(f"written: {target}")
+
+
+def _transcripts(path: Path | None, reference: Path | None, hypothesis: Path | None) -> list[Hypothesis]:
+    from clinical_asr.errors import ConfigError
+    from clinical_asr.transcripts import read_pairs, read_transcripts
+
+    if path and not (reference or hypothesis):
+        return read_transcripts(path)
+    if reference and hypothesis and not path:
+        return read_pairs(reference, hypothesis)
+    mend = "give one H.jsonl, or both --reference and --hypothesis"
+    raise ConfigError("cannot tell which transcripts are meant", "scores", mend)
+
+
+def _write_scores(output: Path, rows: list[Hypothesis], normaliser: str) -> None:
+    """Counts of each row, and beside them what they rest on."""
+    from clinical_asr.jsonl import write_json, write_rows
+    from clinical_asr.scores import score, signature
+
+    write_json(signature_of(output), signature(rows, normaliser))
+    write_rows(output, score(rows, normaliser))
+
+
+def _show_summary(found: ScoreSummary) -> None:
+    from rich.markup import escape
+
+    from clinical_asr.markdown import interval, percent
+
+    terms = found.terms
+    lines = [
+        ("WER", percent(found.wer), f"{found.words} words"),
+        ("CER", percent(found.cer), f"{found.characters} characters"),
+        ("SER", percent(found.ser), f"{found.rows} rows"),
+        ("KER", percent(found.ker), f"{terms.misses} of {terms.occurrences} missed"),
+        ("KER with variants", percent(terms.variant_ker), f"{terms.variant_hits} heard, other spellings counted"),
+        ("KER 95 %", interval(terms.ker_low, terms.ker_high) or "–", ""),
+        ("term precision", percent(terms.precision), f"{terms.false_insertions} heard that nobody said"),
+    ]
+    table(f"{found.rows} rows, {found.normaliser}", ("rate", "value", "of"), lines)
+    for title, groups in (("by category", found.by_category), ("by term, worst first", _worst(found.by_term))):
+        if groups:
+            header = (title, "said", "missed", "KER", "false insertions", "precision")
+            table("", header, [(escape(name), *_cells(one)) for name, one in groups.items()])
+    for line in found.confusions[:5]:
+        heard = line.heard or "nothing"
+        typer.echo(f"{line.kind}: {line.term} heard as {heard}, {line.count} times")
+    for number in found.numbers:
+        if number.errors:
+            typer.echo(f"numbers, {number.kind}: {number.errors} errors in {number.length}")
+
+
+def _worst(by_term: dict[str, TermTotals]) -> dict[str, TermTotals]:
+    """The ten worst of the terms that were said or heard."""
+    seen = [(name, one) for name, one in by_term.items() if one.occurrences or one.false_insertions]
+    seen.sort(key=lambda pair: (-(pair[1].ker or 0), -pair[1].false_insertions, pair[0]))
+    return dict(seen[:10])
+
+
+def _cells(one: TermTotals) -> tuple[object, ...]:
+    from clinical_asr.markdown import percent
+
+    return one.occurrences, one.misses, percent(one.ker), one.false_insertions, percent(one.precision)
