@@ -41,19 +41,21 @@ def test_every_cell_has_eight_frames_and_no_frame_stands_twice() -> None:
 def test_frames_are_well_formed(category: EntityCategory, context: str, frame: str) -> None:
     assert frame.count(SLOT) == 1
     assert not re.search(r"\b[Aa]n? \{term\}", frame), "a or an depends on the term"
-    assert not re.search(r"^\{term\}|\{term\}['s]|\w\{term\}|\d", frame)
+    assert not re.search(r"^\{|\{term\}['s]|\w\{term\}", frame)
+    assert not re.search(r"\d", re.sub(r"\{[^{}]*\}", "", frame)), "a number stands in a slot"
     assert frame[0].isupper() and frame[-1] in ".?"
-    for term in ("stent", "transurethral resection of the prostate"):
-        text = fill(frame, term)
-        assert 10 <= len(text.split()) <= 30
+    for term in ("stent", "stents", "transurethral resection of the prostate"):
+        text, written = fill(frame, term), fill(frame, term, "written")
+        assert 10 <= len(text.split()) <= 30 and 10 <= len(written.split()) <= 30
         assert re.fullmatch(r"[a-z']+( [a-z']+)*", text)
-        assert f" {term} " in f" {text} "
+        assert f" {term} " in f" {text} " and term in written
+        assert not re.search(r"[{}|]| [,.]|  ", written)
 
 
 def test_most_drug_frames_name_a_dose_or_a_time() -> None:
     numbers = re.compile(r"\b(one|two|three|four|five|ten|fifty|half|twelve|seven|twenty|hundred|thirty|six|nine)\b")
-    drug = [frame for category, _, frame in ALL if category is EntityCategory.DRUG]
-    assert sum(bool(numbers.search(frame.lower())) for frame in drug) > len(drug) / 2
+    drug = [fill(frame, "it") for category, _, frame in ALL if category is EntityCategory.DRUG]
+    assert sum(bool(numbers.search(frame)) for frame in drug) > len(drug) / 2
     assert sum("point" in frame for frame in drug) >= 3
 
 
@@ -122,3 +124,40 @@ def test_frames_of_ones_own_bring_their_own_contexts() -> None:
     assert {sentence.context_type for sentence in sentences} == {"phone", "clinic", "ward"}
     with pytest.raises(ManifestError, match="lab: has no frames"):
         build_sentences(terms(1, EntityCategory.LAB), 3, frames={EntityCategory.DRUG: cells})
+
+
+SINGULAR_ONLY = re.compile(r"vertebrae (?:is|was|has|wants|gets|explains|settles|agrees|hasn't)\b")
+OTHER_SUBJECT = re.compile(r"\b(?:of|for|on|over|near|around|about)(?: the)? vertebrae")
+
+
+@pytest.mark.parametrize(("category", "context", "frame"), ALL)
+def test_a_verb_right_after_a_plural_term_is_plural(category: EntityCategory, context: str, frame: str) -> None:
+    text = fill(frame, "vertebrae")
+    assert OTHER_SUBJECT.search(text) or not SINGULAR_ONLY.search(text)
+
+
+def test_number_and_article_can_be_told_in_the_list() -> None:
+    cells = {c: [f"In this {c} we asked {{a}} {SLOT} who {{was|were}} here for {{2.5 mg}} and some rest today."] * 1
+             for c in ("phone", "clinic", "ward")}  # fmt: skip
+    frames = {EntityCategory.ROLE: cells}
+
+    def first(term: str, **extra: str) -> str:
+        said = Term(term=term, entity_category=EntityCategory.ROLE, extra=extra)
+        return build_sentences([said], 3, frames=frames, style="written")[0].text
+
+    assert "asked an anesthetist who was here for 2.5 milligrams" in first("anesthetist")
+    assert "asked a urologist who was" in first("urologist")
+    assert "asked paramedics who were" in first("paramedics")
+    assert "asked a SWAT medic who was" in first("SWAT medic", article="a")
+    assert "asked tactical ops who were" in first("tactical ops", number="plural")
+    assert "asked a head of ops who was" in first("head of ops", number="singular")
+
+
+@pytest.mark.parametrize(
+    "frame", ["Give {dose} of {term}.", "Give {term} {", "Give {is|are|be} {term}.", "Take {5 cups} of {term}."]
+)
+def test_a_slot_that_means_nothing_is_refused(tmp_path: Path, frame: str) -> None:
+    path = tmp_path / "frames.yaml"
+    path.write_text(f"drug: {{dictation: [{frame!r}]}}")
+    with pytest.raises(ManifestError, match="dictation frame 1"):
+        load_frames(path)

@@ -1,4 +1,4 @@
-"""The term list is read without guessing; each refusal names the line and the mend."""
+"""The term list is read without guessing and grows without loss; each refusal names the line and the mend."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from clinical_asr.errors import FlywheelError, ManifestError
-from clinical_asr.records import EntityCategory
-from clinical_asr.terms import read_terms
+from clinical_asr.errors import ConfigError, FlywheelError, ManifestError
+from clinical_asr.records import EntityCategory, Term
+from clinical_asr.terms import add_terms, category_of, read_terms
 
 
 def written(folder: Path, *lines: str) -> Path:
@@ -80,3 +80,55 @@ def test_what_is_no_term_list_is_a_typed_error(tmp_path: Path, content: bytes) -
 def test_no_file_is_a_typed_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(FlywheelError):
         read_terms(tmp_path / name)
+
+
+def term(name: str, category: str = "drug", **extra: str) -> Term:
+    return Term(term=name, entity_category=EntityCategory(category), extra=extra)
+
+
+def test_adding_keeps_order_and_further_columns_of_both_sides(tmp_path: Path) -> None:
+    path = tmp_path / "terms.csv"
+    path.write_bytes(b"\xef\xbb\xbfward,term,entity_category\r\n4B,cefazolin,drug\r\n")
+    add_terms(path, [term("insulin, regular", number="singular"), term('heparin "low dose"'), term("ferritin", "lab")])
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        "term,entity_category,ward,number",
+        "cefazolin,drug,4B,",
+        '"insulin, regular",drug,,singular',
+        '"heparin ""low dose""",drug,,',
+        "ferritin,lab,,",
+    ]
+    assert [one.term for one in read_terms(path)] == ["cefazolin", "insulin, regular", 'heparin "low dose"', "ferritin"]
+
+
+@pytest.mark.parametrize("refused", ["CEFAZOLIN", "Heparin", "  ", "a\nb", "...", "cefazolin "])
+def test_nothing_is_added_if_one_term_is_refused(tmp_path: Path, refused: str) -> None:
+    path = written(tmp_path, "cefazolin,drug")
+    before = path.read_bytes()
+    with pytest.raises(ManifestError):
+        add_terms(path, [term("heparin"), term(refused)])
+    assert path.read_bytes() == before and [entry.name for entry in tmp_path.iterdir()] == ["terms.csv"]
+
+
+def test_a_list_is_made_where_there_is_none_or_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    for path in (tmp_path / "empty.csv", tmp_path / "new" / "terms.csv"):
+        add_terms(path, [term("cefazolin")])
+        assert path.read_text() == "term,entity_category\ncefazolin,drug\n"
+
+
+def test_a_full_disk_leaves_the_old_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, "cefazolin,drug")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("csv.DictWriter.writerows", full)
+    with pytest.raises(OSError, match="No space"):
+        add_terms(path, [term("heparin")])
+    assert path.read_text() == "term,entity_category\ncefazolin,drug\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["terms.csv"]
+
+
+def test_a_seventh_category_is_refused_with_the_reason() -> None:
+    with pytest.raises(ConfigError, match=r"write drug for Medication.*two hospitals"):
+        category_of("Medication")

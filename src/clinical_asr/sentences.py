@@ -7,24 +7,21 @@ that no two terms stand in the same set of frames: a model that learns a frame b
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from clinical_asr.errors import ConfigError, ManifestError
 from clinical_asr.records import EntityCategory, Sentence, Term
+from clinical_asr.wording import SLOT, Style, agreement, fault, fill
 
 CONTEXTS = ("dictation", "handoff", "chart_note", "history")
 WORDS = range(10, 31)  # of a finished sentence
-SLOT = "{term}"
 
 Frames = Mapping[EntityCategory, Mapping[str, Sequence[str]]]
-Style = Literal["lower", "written"]
-"""``lower``: bare words, for a base that writes so; ``written``: capital, comma and full stop, as Parakeet writes."""
 
 
 def load_frames(path: Path | None = None) -> Frames:
@@ -46,9 +43,10 @@ def _require_slots(source: object, frames: Frames) -> None:
     for category, contexts in frames.items():
         for context, cell in contexts.items():
             for number, frame in enumerate(cell, 1):
-                if frame.count(SLOT) != 1:
+                if why := fault(frame):
                     where = f"{category.value}/{context} frame {number}"
-                    raise ManifestError(source, None, where, f"holds {SLOT} {frame.count(SLOT)} times", "write it once")
+                    mend = f"write {SLOT} once, and slots as the package's frames do"
+                    raise ManifestError(source, None, where, why, mend)
 
 
 def build_sentences(
@@ -125,7 +123,7 @@ def _deal(deck: Deck, count: int, turn: int) -> list[str]:
 
 
 def _sentence(term: Term, identity: str, frame: str, style: Style) -> Sentence:
-    text = fill(frame, term.term, style)
+    text = fill(frame, term.term, style, agreement(term))
     if len(text.split()) not in WORDS:
         why = f"{len(text.split())} words with frame {identity}: {text!r}"
         raise ManifestError("terms", None, term.term, why, f"a sentence has {WORDS[0]} to {WORDS[-1]} words")
@@ -136,17 +134,3 @@ def _sentence(term: Term, identity: str, frame: str, style: Style) -> Sentence:
         context_type=identity.split("/")[1],
         frame=identity,
     )
-
-
-def fill(frame: str, term: str, style: Style = "lower") -> str:
-    """The sentence in the base's own style.
-
-    >>> fill("Give {term}, one gram, before she's moved.", "Cefazolin")
-    "give cefazolin one gram before she's moved"
-    >>> fill("Give {term}, one gram, before she's moved.", "Cefazolin", "written")
-    "Give Cefazolin, one gram, before she's moved."
-    """
-    if style == "written":
-        return frame.replace(SLOT, term)
-    before, after = (re.sub(r"[^a-z']+", " ", part.lower()) for part in frame.split(SLOT))
-    return " ".join(f"{before} {term.lower().replace('-', ' ')} {after}".split())

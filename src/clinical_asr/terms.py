@@ -1,15 +1,19 @@
-"""Stage terms: the clinician's list, ``term,entity_category``, read without guessing."""
+"""Stage terms: the clinician's list, ``term,entity_category``, read without guessing, added to without loss."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
-from clinical_asr.errors import ManifestError
-from clinical_asr.jsonl import read_csv
+from clinical_asr.errors import ConfigError, ManifestError
+from clinical_asr.jsonl import read_csv, write_csv
 from clinical_asr.records import EntityCategory, Term
 
 COLUMNS = ("term", "entity_category")
+A_SESSION = range(4, 11)
+"""Terms that a person can listen to and judge in one sitting."""
+WHY_CLOSED = "the six are closed so that the numbers of two hospitals can be laid side by side"
 _CATEGORIES = [category.value for category in EntityCategory]
 _MEANT = {
     "drug": "medication medicine med meds drugs antibiotic vaccine pharmaceutical generic brand",
@@ -34,6 +38,17 @@ def suggestion(category: str) -> str:
     if category.strip().lower() in _CATEGORIES:
         meant = category.strip().lower()
     return f"write {meant} for {category}" if meant else f"use one of: {', '.join(_CATEGORIES)}"
+
+
+def category_of(name: str, where: str = "--category") -> EntityCategory:
+    """One of the six. Raises ConfigError with the one that fits and why there is no seventh.
+
+    >>> category_of("lab").value
+    'lab'
+    """
+    if name not in _CATEGORIES:
+        raise ConfigError(f"{name!r} is not a category", where, f"{suggestion(name)}; {WHY_CLOSED}")
+    return EntityCategory(name)
 
 
 class _Line(Term, frozen=True, kw_only=True):
@@ -80,5 +95,48 @@ def _checked(path: Path, number: int, line: _Line, seen: dict[str, int]) -> Term
         raise ManifestError(path, number, "term", why, "delete one of the lines")
     category = str(line.entity_category)
     if category not in _CATEGORIES:
-        raise ManifestError(path, number, "entity_category", f"{category!r} is not a category", suggestion(category))
+        raise ManifestError(path, number, "entity_category", f"{category!r} is not a category",
+                            f"{suggestion(category)}; {WHY_CLOSED}")  # fmt: skip
     return Term(term=term, entity_category=EntityCategory(category), extra=line.extra)
+
+
+def add_terms(path: Path, new: Sequence[Term]) -> list[Term]:
+    """Append terms to a list, all or none; the file is made if it is not there. Returns the whole list.
+
+    Columns that the file or the new terms have beside the two are kept. The file is replaced in one step, so that a
+    full disk or a killed process leaves the old one.
+
+    Raises:
+        ManifestError: the file is no term list, or a new term is empty, cannot be read back, or stands in it already,
+            whatever the case.
+    """
+    held = read_terms(path) if path.exists() and path.stat().st_size else []
+    seen = {term.term.casefold(): place for place, term in enumerate(held, 1)}
+    added = [_new(path, term, seen, place) for place, term in enumerate(new, len(held) + 1)]
+    every = [*held, *added]
+    write_csv(path, every, [*COLUMNS, *dict.fromkeys(name for term in every for name in term.extra)])
+    return every
+
+
+def _new(path: Path, term: Term, seen: dict[str, int], place: int) -> Term:
+    name = " ".join(term.term.split())
+    if not term.term.isprintable() or not any(character.isalnum() for character in name):
+        raise ManifestError(path, None, "term", f"{term.term!r} is no term", "write a word or a phrase on one line")
+    if seen.setdefault(name.casefold(), place) != place:
+        why = f"{name!r} stands already in the list as term {seen[name.casefold()]}"
+        raise ManifestError(path, None, "term", why, "leave it out; nothing was added")
+    return Term(term=name, entity_category=term.entity_category, extra=term.extra)
+
+
+def advice(added: int) -> str:
+    """What to tell somebody who has added so many terms at once; nothing if it is a sitting's work.
+
+    >>> advice(8)
+    ''
+    >>> advice(30)
+    '30 terms are more than one sitting: 4 to 10 a session can be listened to with care'
+    """
+    if added < A_SESSION.stop:
+        return ""
+    few, many = A_SESSION[0], A_SESSION[-1]
+    return f"{added} terms are more than one sitting: {few} to {many} a session can be listened to with care"
