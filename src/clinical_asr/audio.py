@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from clinical_asr.clips import ClipPlan, Markup, Progress, Receipt, Synthesise, render, silent_progress
+from clinical_asr.clips import ClipPlan, Markup, Progress, Receipt, Synthesise, silent_progress, talkers_for
+from clinical_asr.conditions import CLEAN
 from clinical_asr.config import SynthesisConfig
 from clinical_asr.errors import FlywheelError
 from clinical_asr.noise import decks, snr_of
 from clinical_asr.records import Pronunciation, Sentence
+from clinical_asr.rendering import render
 
 
 def plan(
@@ -24,86 +28,136 @@ def plan(
 ) -> list[ClipPlan]:
     """Sentences x voices, with noise levels in turn. A clip that would be made twice is planned once.
 
+    Raises as :class:`Plan` does.
+    """
+    return list(Plan(sentences, pronunciations, config))
+
+
+class Plan:
+    """The same, clip by clip, each time it is gone through: a plan of any length in the memory of its terms.
+
+    ``sentences`` can be gone through more than once (a list, or a view of a file).
+
     Raises:
         ConfigError: a noise level cannot be read.
         FlywheelError: a sentence's term has no pronunciation.
     """
-    for level in config.noise_levels:
-        snr_of(level)
-    known = {said.term: said for said in pronunciations}
-    imposed = {said.term: said.ipa for said in pronunciations if said.ipa}
-    plans: dict[str, ClipPlan] = {}
-    for of_term in _by_term(sentences).values():
-        for clip in _plan_term(of_term, known, imposed, config):
-            plans.setdefault(clip.file_name, clip)
-    return list(plans.values())
+
+    def __init__(
+        self, sentences: Iterable[Sentence], pronunciations: Iterable[Pronunciation], config: SynthesisConfig
+    ) -> None:
+        for level in config.noise_levels:
+            snr_of(level)
+        self.sentences, self.config = sentences, config
+        self.known = {said.term: said for said in pronunciations}
+        self.imposed = {said.term: said.ipa for said in self.known.values() if said.ipa}
+        self._pattern = _any_of(self.imposed)
+        self._length: int | None = None
+
+    def __len__(self) -> int:
+        if self._length is None:
+            self._length = sum(1 for _ in self)
+        return self._length
+
+    def __contains__(self, clip: object) -> bool:
+        return any(clip == planned for planned in self)
+
+    def __iter__(self) -> Iterator[ClipPlan]:
+        deals: dict[str, _Deal] = {}
+        for term, sentences in groupby(self.sentences, key=lambda sentence: sentence.term):
+            if term not in deals:
+                deals[term] = _Deal(f"{self.config.seed}/{term}", self.config)
+            yield from self._of_term(term, sentences, deals[term])
+
+    def _of_term(self, term: str, sentences: Iterable[Sentence], deal: _Deal) -> Iterator[ClipPlan]:
+        """Clips of a term's sentences, none twice."""
+        if term not in self.known:
+            raise FlywheelError(f"term {term!r} has no pronunciation", "audio", "run the pronunciations stage again")
+        for sentence in sentences:
+            for _ in range(self.config.voices_per_sentence):
+                clip = self._clip(sentence, *deal.next())
+                if (digest := int(clip.file_name[-20:-4], 16)) not in deal.dealt:
+                    deal.dealt.add(digest)
+                    yield clip
+
+    def _clip(self, sentence: Sentence, voice: str, noise: str) -> ClipPlan:
+        return ClipPlan(
+            text=sentence.text,
+            voice_id=voice,
+            noise_level=noise,
+            ipa=self._ipa_in(sentence.text),
+            seed=self.config.seed,
+            talkers=talkers_for(voice, self.config.voices, noise),
+            label=sentence.term,
+            term=sentence.term,
+            entity_category=sentence.entity_category,
+            ipa_source=self.known[sentence.term].ipa_source,
+            context_type=sentence.context_type,
+            frame=sentence.frame,
+            source=sentence.source,
+        )
+
+    def _ipa_in(self, text: str) -> dict[str, str]:
+        """Imposed pronunciations of the words in a text: not only of the row's own term."""
+        if self._pattern is None or not self._pattern.search(text):
+            return {}
+        return {term: ipa for term, ipa in self.imposed.items() if _occurs(term, text)}
 
 
-def _by_term(sentences: Sequence[Sentence]) -> dict[str, list[Sentence]]:
-    groups: dict[str, list[Sentence]] = {}
-    for sentence in sentences:
-        groups.setdefault(sentence.term, []).append(sentence)
-    return groups
-
-
-def _plan_term(
-    sentences: Sequence[Sentence],
-    known: Mapping[str, Pronunciation],
-    imposed: Mapping[str, str],
-    config: SynthesisConfig,
-) -> Iterator[ClipPlan]:
+@dataclass
+class _Deal:
     """Voices go round in the term's own order: a sentence never gets one twice. Noise levels come in shuffled decks."""
-    term = sentences[0].term
-    if term not in known:
-        raise FlywheelError(f"term {term!r} has no pronunciation", "audio", "run the pronunciations stage again")
-    dealer = random.Random(f"{config.seed}/{term}")
-    voices = dealer.sample(config.voices, len(config.voices))
-    noise = decks(config.noise_levels, dealer)
-    turn = 0
-    for sentence in sentences:
-        for _ in range(config.voices_per_sentence):
-            voice, turn = voices[turn % len(voices)], turn + 1
-            yield _clip(sentence, known[term], imposed, voice, next(noise), config.seed)
+
+    seed: str
+    config: SynthesisConfig
+    dealt: set[int] = field(default_factory=set)
+    """Digests of the clips dealt, 16 hex digits as a number."""
+
+    def __post_init__(self) -> None:
+        dealer = random.Random(self.seed)
+        self.voices = dealer.sample(self.config.voices, len(self.config.voices))
+        self.noise = decks(self.config.noise_levels, dealer)
+        self.turn = 0
+
+    def next(self) -> tuple[str, str]:
+        """The next voice and noise level."""
+        voice, self.turn = self.voices[self.turn % len(self.voices)], self.turn + 1
+        return voice, next(self.noise)
 
 
-def _clip(
-    sentence: Sentence, said: Pronunciation, imposed: Mapping[str, str], voice: str, noise: str, seed: int
-) -> ClipPlan:
-    return ClipPlan(
-        text=sentence.text,
-        voice_id=voice,
-        noise_level=noise,
-        ipa={term: ipa for term, ipa in imposed.items() if _occurs(term, sentence.text)},
-        seed=seed,
-        label=sentence.term,
-        term=sentence.term,
-        entity_category=sentence.entity_category,
-        ipa_source=said.ipa_source,
-        context_type=sentence.context_type,
-        frame=sentence.frame,
-        source=sentence.source,
-    )
+def _any_of(terms: Mapping[str, str]) -> re.Pattern[str] | None:
+    """Whether any of the terms may occur, at the cost of one search."""
+    return re.compile("|".join(map(re.escape, terms)), re.IGNORECASE) if terms else None
 
 
 def _occurs(term: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(term)}(?!\w)", text, re.IGNORECASE) is not None
 
 
-def audition_plans(plans: Sequence[ClipPlan]) -> list[ClipPlan]:
-    """One clip per term for a person to listen to: the least noisy one planned."""
+def audition_plans(plans: Iterable[ClipPlan]) -> list[ClipPlan]:
+    """One clip per term for a person to listen to: a clean one, else the least noisy one planned."""
     chosen: dict[str, ClipPlan] = {}
-    for clip in sorted(plans, key=lambda clip: -(snr_of(clip.noise_level) or 99.0)):
-        chosen.setdefault(clip.term, clip)
-    return [chosen[term] for term in dict.fromkeys(clip.term for clip in plans)]
+    for clip in plans:
+        best = chosen.setdefault(clip.term, clip)
+        if _noisiness(clip) < _noisiness(best):
+            chosen[clip.term] = clip
+    return list(chosen.values())
+
+
+def _noisiness(clip: ClipPlan) -> tuple[bool, float]:
+    snr = snr_of(clip.noise_level)
+    return clip.noise_level != CLEAN, float("-inf") if snr is None else -snr
 
 
 def synthesise(
-    plans: Sequence[ClipPlan],
+    plans: Collection[ClipPlan],
     folder: Path,
     synthesise: Synthesise,
     *,
     markup: Markup | None = None,
     progress: Progress[Any] = silent_progress,
+    workers: int = 1,
+    earlier: Sequence[Path] = (),
 ) -> list[Receipt]:
-    """Speak what is not there yet; one receipt per plan, in order. See :func:`clinical_asr.clips.render`."""
-    return render(plans, folder, synthesise, markup=markup, progress=progress)
+    """Speak what is not there yet; one receipt per plan, in order. See :func:`clinical_asr.rendering.render`."""
+    return render(plans, folder, synthesise, markup=markup, progress=progress, workers=workers, earlier=earlier)

@@ -1,7 +1,7 @@
-"""Speaking planned clips: one path from text to a checked WAV, for the benchmark and for general speech alike.
+"""What a clip is: who says what, under which condition, and the receipt that it leaves.
 
 A clip's file name is a digest of what it says and how, so a clip that exists is never made again, in this cycle or a
-later one. Each clip made leaves a receipt in ``receipts.jsonl`` beside it: proof that the audio is synthetic.
+later one.
 """
 
 from __future__ import annotations
@@ -9,28 +9,26 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
-import numpy as np
 
-from clinical_asr import wav
-from clinical_asr.errors import AudioError, FlywheelError
-from clinical_asr.jsonl import RowWriter, atomic_path
-from clinical_asr.noise import Mixture, Samples, mix
+from clinical_asr.loudness import Samples
+from clinical_asr.noise import snr_of
 from clinical_asr.records import Decibels, EntityCategory, IpaSource, Row, Seconds
 
 T = TypeVar("T")
 
 Synthesise = Callable[[str, str], Samples]
-"""(text, voice id) to float32 mono 16 kHz samples in [-1, 1]."""
+"""(text, voice id) to float32 mono 16 kHz samples in [-1, 1]. Picklable, if several processes are to speak."""
 Markup = Callable[[str, Mapping[str, str]], str]
-"""(text, {term: IPA}) to what the speech engine reads."""
+"""(text, {term: IPA}) to what the speech engine reads. Picklable as well."""
 Progress = Callable[[Sequence[T], str], Iterable[T]]
 """Wraps a sequence to show how far a stage has come; the label says what is being done."""
 
-SECONDS_PER_WORD = (0.12, 1.5)  # 500 to 40 words a minute; outside it the engine stumbled
+RENDERING = "rendering 2"
+"""How speech becomes a clip. Version 1 had no common level and three kinds of noise; its clips keep their names."""
+NEIGHBOURS = 4  # voices behind a clip's own that its babble is made of
 
 
 def silent_progress(items: Sequence[T], label: str) -> Iterable[T]:
@@ -46,7 +44,9 @@ class Clip(Row, frozen=True, kw_only=True):
     noise_level: str = "clean"
     ipa: dict[str, str] = msgspec.field(default_factory=dict)
     seed: int = 42
-    """Seed of the noise; a clean clip does not depend on it."""
+    """Seed of room and noise; a clean clip does not depend on it."""
+    talkers: tuple[str, ...] = ()
+    """Voices that its babble is made of, if it gets any."""
     label: str = ""
     """Leading part of the file name, for people."""
 
@@ -55,11 +55,23 @@ class Clip(Row, frozen=True, kw_only=True):
         """Digest of all that can be heard.
 
         >>> Clip(text="good morning", voice_id="v1", label="Lactated Ringer's").file_name
+        'lactated-ringer-s-3a225212259f1a7b.wav'
+        """
+        return self._named(*self.talkers, RENDERING)
+
+    @property
+    def earlier_name(self) -> str:
+        """The name that version 1 gave it; clips of that name are kept and used.
+
+        >>> Clip(text="good morning", voice_id="v1", label="Lactated Ringer's").earlier_name
         'lactated-ringer-s-d3ac5f0511734361.wav'
         """
+        return self._named()
+
+    def _named(self, *version: str) -> str:
         noise = self.noise_level if self.noise_level == "clean" else f"{self.noise_level}#{self.seed}"
         pronounced = (f"{term}={ipa}" for term, ipa in sorted(self.ipa.items()))
-        heard = "\x1f".join((self.text, self.voice_id, noise, *pronounced))
+        heard = "\x1f".join((self.text, self.voice_id, noise, *pronounced, *version))
         digest = hashlib.sha256(heard.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         slug = re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")[:40]
         return f"{slug}-{digest}.wav" if slug else f"{digest}.wav"
@@ -90,106 +102,32 @@ class Receipt(Row, frozen=True, kw_only=True):
     duration: Seconds
     noise_kind: str = ""
     measured_snr: Decibels | None = None
-    """Over active speech, on the finished samples; ``None`` for clean speech."""
+    """Over active speech, on the finished samples; ``None`` without noise."""
     suspect: str = ""
     """What is wrong with the clip, if anything; a person should listen to it."""
 
 
-def render(
-    clips: Sequence[Clip],
-    folder: Path,
-    synthesise: Synthesise,
-    *,
-    markup: Markup | None = None,
-    progress: Progress[Any] = silent_progress,
-) -> list[Receipt]:
-    """Speak every clip that ``folder`` does not hold yet; the receipts of all, in the order of ``clips``.
+BABBLE_TEXTS = (
+    "can you tell me when the next round starts because the family would like to be there",
+    "i left the keys on the desk beside the printer and now nobody seems to know where they are",
+    "she said that lunch would be a little late today so we might as well finish this first",
+)
+"""What the voices in the background say: everyday sentences without a clinical term."""
 
-    Raises:
-        FlywheelError: a clip imposes a pronunciation and ``markup`` is missing: it would be ignored without a word.
-        AudioError: the engine returned something that is not speech.
+
+def talkers_for(voice_id: str, voices: Sequence[str], noise_level: str) -> tuple[str, ...]:
+    """The voices behind a clip's own, going round the list; none where no noise is mixed in.
+
+    >>> talkers_for("b", ("a", "b", "c"), "snr_5db"), talkers_for("b", ("a", "b"), "room_0.4s")
+    (('c', 'a'), ())
     """
-    _require_markup(clips, markup)
-    with _open_receipts(folder) as receipts:
-        for clip in progress(clips, "synthesise"):
-            if not (folder / clip.file_name).exists():
-                _render_one(clip, folder, synthesise, markup, receipts)
-        receipts.finish()
-    made = {receipt.audio_filepath: receipt for receipt in receipts.rows if isinstance(receipt, Receipt)}
-    return [made.get(clip.file_name) or _without_receipt(clip, folder) for clip in clips]
+    if snr_of(noise_level) is None:
+        return ()
+    at = voices.index(voice_id)
+    others = [*voices[at + 1 :], *voices[:at]]
+    return tuple(others[:NEIGHBOURS]) or (voice_id,)
 
 
-def _require_markup(clips: Sequence[Clip], markup: Markup | None) -> None:
-    if markup is not None:
-        return
-    words = sorted({term for clip in clips for term in clip.ipa})
-    if words:
-        raise FlywheelError(
-            f"the speech engine cannot be told a pronunciation, {len(words)} are imposed ({', '.join(words[:5])})",
-            "synthesise",
-            "use an engine that reads IPA, or remove these lines from pronunciation_overrides.csv",
-        )
-
-
-def _open_receipts(folder: Path) -> RowWriter:
-    """Receipts of earlier runs are continued: the finished file becomes the unfinished one until this run ends."""
-    path = folder / "receipts.jsonl"
-    part = path.with_name(path.name + ".part")
-    if path.exists() and not part.exists():
-        path.replace(part)
-    return RowWriter(path, Receipt, key="audio_filepath")
-
-
-def _render_one(clip: Clip, folder: Path, synthesise: Synthesise, markup: Markup | None, receipts: RowWriter) -> None:
-    """The receipt is on disk before the clip has its name: a clip that exists always has one."""
-    spoken = markup(clip.text, clip.ipa) if markup is not None else clip.text
-    speech = _speech(synthesise(spoken, clip.voice_id), clip)
-    mixture = mix(speech, clip.noise_level, seed=f"{clip.seed}/{clip.file_name}")
-    with atomic_path(folder / clip.file_name) as part:
-        wav.write(part, mixture.samples)
-        receipts.write([_receipt(clip, mixture, wav.read(part))])
-
-
-def _speech(samples: Samples, clip: Clip) -> Samples:
-    """What the engine returned, if it is speech at all."""
-    speech = np.asarray(samples, dtype=np.float32)
-    if speech.ndim == 1 and speech.size and np.isfinite(speech).all() and np.abs(speech).max() > 0:
-        return speech
-    form = f"shape {speech.shape}" + ("" if speech.ndim != 1 or speech.size == 0 else ", silent or not finite")
-    raise AudioError(
-        f"the speech engine returned no speech ({form})",
-        f"voice {clip.voice_id}, {clip.text[:60]!r}",
-        "try another voice, or drop the sentence",
-    )
-
-
-def _receipt(clip: Clip, mixture: Mixture, recording: wav.Recording) -> Receipt:
-    return Receipt(
-        audio_filepath=clip.file_name,
-        audio_digest=recording.digest,
-        text=clip.text,
-        voice_id=clip.voice_id,
-        noise_level=clip.noise_level,
-        duration=recording.duration,
-        noise_kind=mixture.noise_kind,
-        measured_snr=None if mixture.measured_snr is None else round(mixture.measured_snr, 3),
-        suspect="; ".join([*recording.faults(), *_duration_faults(recording.duration, clip.text)]),
-    )
-
-
-def _duration_faults(duration: Seconds, text: str) -> list[str]:
-    """Speech far too short or too long for its words.
-
-    >>> _duration_faults(0.3, "the patient was given cefazolin")
-    ['lasts 0.30 s for 5 words']
-    """
-    words = len(text.split())
-    shortest, longest = (seconds * words for seconds in SECONDS_PER_WORD)
-    return [] if shortest <= duration <= longest + 1 else [f"lasts {duration:.2f} s for {words} words"]
-
-
-def _without_receipt(clip: Clip, folder: Path) -> Receipt:
-    """A clip that was there before and whose receipt is lost; nothing proves that it is synthetic."""
-    recording = wav.read(folder / clip.file_name)
-    receipt = _receipt(clip, Mixture(recording.samples), recording)
-    return msgspec.structs.replace(receipt, suspect="; ".join(filter(None, ("has no receipt", receipt.suspect))))
+def talker_clips(talkers: Iterable[str]) -> list[Clip]:
+    """The clips that babble is made of: each of these voices with each of the sentences."""
+    return [Clip(text=text, voice_id=voice, label="babble") for voice in talkers for text in BABBLE_TEXTS]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from clinical_asr import wav
-from clinical_asr.clips import Clip, Markup, Progress, Synthesise, render, silent_progress
+from clinical_asr.clips import Clip, Markup, Progress, Synthesise, silent_progress, talkers_for
 from clinical_asr.errors import ConfigError, ManifestError
 from clinical_asr.noise import decks, snr_of
 from clinical_asr.records import Utterance, row_id
+from clinical_asr.rendering import render
 
 
 def read_sentences(path: Path) -> list[str]:
@@ -41,10 +42,12 @@ def plan(
     dealer = random.Random(f"{seed}/general")
     noise = decks(noise_levels, dealer)
     pairs = _pairs(dealer.sample(texts, len(texts)), dealer.sample(speakers, len(speakers)))
-    return [
-        Clip(text=text, voice_id=voice, noise_level=next(noise), seed=seed, label="general")
-        for text, voice in (next(pairs) for _ in range(count))
-    ]
+    return [_clip(*next(pairs), next(noise), speakers, seed) for _ in range(count)]
+
+
+def _clip(text: str, voice: str, noise: str, speakers: Sequence[str], seed: int) -> Clip:
+    talkers = talkers_for(voice, speakers, noise)
+    return Clip(text=text, voice_id=voice, noise_level=noise, seed=seed, talkers=talkers, label="general")
 
 
 def _pairs(texts: Sequence[str], voices: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -65,18 +68,23 @@ def build(
     *,
     markup: Markup | None = None,
     progress: Progress[Any] = silent_progress,
+    workers: int = 1,
+    earlier: Sequence[Path] = (),
 ) -> list[Utterance]:
     """Speak ``count`` rows of general English; the manifest belongs into ``folder``, the clips lie in ``folder/audio``.
 
-    Raises ConfigError as :func:`plan` does, AudioError as :func:`clinical_asr.clips.render` does.
+    ``workers`` and ``earlier`` as in :func:`clinical_asr.rendering.render`, whose errors it raises beside those of
+    :func:`plan`.
     """
     clips = plan(sentences, voices, count, seed, noise_levels)
-    render(clips, folder / "audio", synthesise, markup=markup, progress=progress)
-    return [_utterance(clip, folder) for clip in clips]
+    receipts = render(
+        clips, folder / "audio", synthesise, markup=markup, progress=progress, workers=workers, earlier=earlier
+    )
+    return [_utterance(clip, receipt.audio_filepath, folder) for clip, receipt in zip(clips, receipts, strict=True)]
 
 
-def _utterance(clip: Clip, folder: Path) -> Utterance:
-    path = folder / "audio" / clip.file_name
+def _utterance(clip: Clip, name: str, folder: Path) -> Utterance:
+    path = folder / "audio" / name
     recording = wav.read(path)
     return Utterance(
         audio_filepath=os.path.relpath(path, folder),

@@ -1,18 +1,17 @@
-"""Background noise at a stated signal-to-noise ratio: how loud speech is, what noise is made of, how both are mixed.
+"""Background noise: what it is made of, and mixing it with speech at a stated signal-to-noise ratio.
 
-The ratio is taken over *active* speech: frames of 20 ms whose power lies within 35 dB of the loudest frame. Pauses
-would otherwise pull the speech level down, and a slow speaker would get less noise than a quick one (the reason for the
-active level of ITU-T P.56, of which this is the plain, gated form). Speech and noise are measured over the same frames.
+The ratio is taken over *active* speech (see :mod:`clinical_asr.loudness`), speech and noise over the same frames, on
+what the recogniser gets: behind the telephone line, if there is one.
 
-Noise kinds, drawn per clip from its seed: ``white`` (flat), ``pink`` (-3 dB per octave) and ``babble`` (six bands of
-speech-shaped noise, each with its own syllable-rate envelope). Real ward noise is not among them.
+Noise kinds, drawn per clip from its seed: ``white`` (flat), ``pink`` (-3 dB per octave), ``babble`` (other sentences in
+other voices; without any, six bands of speech-shaped noise, each with a syllable-rate envelope), ``hum`` (mains and
+ventilation) and ``ward`` (monitor beeps and an alarm over ventilation). All of it is made here: no recording of a ward.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,37 +19,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_asr.errors import AudioError, ConfigError
+from clinical_asr import conditions, rooms, telephone
+from clinical_asr.errors import AudioError
+from clinical_asr.loudness import Samples, active_mask, decibels, normalised, peak_gain
 from clinical_asr.records import SAMPLE_RATE, Decibels
+from clinical_asr.ward import hum, ward
 
-Samples = NDArray[np.float32]
 Spectrum = NDArray[np.floating[Any]]
 Shape = Callable[[Spectrum], Spectrum]
 """Frequencies in Hz to relative amplitudes."""
 
-NOISE_KINDS = ("white", "pink", "babble")
-FRAME = SAMPLE_RATE // 50  # 20 ms
-ACTIVE_RANGE: Decibels = 35.0  # below the loudest frame; quieter frames are pauses
-PEAK_LIMIT = 10 ** (-1 / 20)  # -1 dBFS: speech and noise together are turned down to it
+NOISE_KINDS = ("white", "pink", "babble", "hum", "ward")
 TALKERS = 6  # of the babble
 SYLLABLE_RATE = 4.0  # Hz, where the envelope of running speech has most of its energy
 FFT_BLOCK = 4096  # a length with a large prime factor takes ten times as long
-_LEVEL = re.compile(r"snr_(-?[0-9]{1,2}(?:\.[0-9]+)?)db")
 
 
 def snr_of(noise_level: str) -> Decibels | None:
-    """The ratio that a noise level states; ``None`` for clean speech. Raises ConfigError.
+    """The ratio that a noise level states; ``None`` if it states none. Raises ConfigError.
 
-    >>> snr_of("snr_15db"), snr_of("clean")
-    (15.0, None)
+    >>> snr_of("snr_15db"), snr_of("clean"), snr_of("telephone+snr_10db")
+    (15.0, None, 10.0)
     """
-    if noise_level == "clean":
-        return None
-    found = _LEVEL.fullmatch(noise_level)
-    if not found:
-        mend = "write clean or snr_<n>db, like snr_15db"
-        raise ConfigError(f"{noise_level[:40]!r} is no noise level", "noise_level", mend)
-    return float(found[1])
+    return conditions.parse(noise_level).snr
 
 
 def decks(levels: Sequence[str], dealer: random.Random) -> Iterator[str]:
@@ -59,71 +50,86 @@ def decks(levels: Sequence[str], dealer: random.Random) -> Iterator[str]:
         yield from dealer.sample(levels, len(levels))
 
 
-def active_mask(samples: Samples) -> NDArray[np.bool_]:
-    """One flag per sample: True where its 20 ms frame is active speech. All False for digital silence."""
-    frames = -(-samples.size // FRAME)
-    padded = np.zeros(frames * FRAME, dtype=np.float64)
-    padded[: samples.size] = samples
-    power = np.square(padded).reshape(frames, FRAME).mean(axis=1)
-    active = power > power.max(initial=0.0) * 10 ** (-ACTIVE_RANGE / 10)
-    return np.repeat(active, FRAME)[: samples.size]
-
-
-def decibels(samples: Samples) -> Decibels:
-    """Mean power in dB relative to full scale; -inf for silence or nothing."""
-    power = float(np.square(samples, dtype=np.float64).mean()) if samples.size else 0.0
-    return 10 * float(np.log10(power)) if power > 0 else float("-inf")
-
-
 @dataclass(frozen=True)
 class Mixture:
-    """A clip as int16 samples, its noise kind, and the ratio measured on those very samples (``None`` when clean)."""
+    """A clip as int16 samples, its noise kind, and the ratio measured on those very samples (``None``: no noise)."""
 
     samples: NDArray[np.int16]
     noise_kind: str = ""
     measured_snr: Decibels | None = None
 
 
-def mix(speech: Samples, noise_level: str, seed: str) -> Mixture:
-    """Speech with noise at the stated ratio, peak at most -1 dBFS, as PCM16. The same arguments give the same samples.
+def mix(speech: Samples, noise_level: str, seed: str, talkers: Sequence[Samples] = ()) -> Mixture:
+    """Speech under that condition, at one level, peak at most -1 dBFS, as PCM16. Same arguments, same samples.
+
+    In the order of nature: room, level, background noise, telephone line. ``talkers`` are what babble is made of.
 
     Raises:
         ConfigError: the noise level cannot be read.
-        AudioError: the speech is silent, so that no ratio exists.
+        AudioError: the speech is silent, so that neither level nor ratio exists.
     """
-    snr = snr_of(noise_level)
-    if snr is None:
-        return Mixture(_quantised(speech * _gain(speech)))
-    active = active_mask(speech)
-    if not active.any():
-        raise AudioError("the speech is silent: it has no signal-to-noise ratio", mend="check the speech engine")
+    condition = conditions.parse(noise_level)
     generator = np.random.default_rng(int(hashlib.sha256(seed.encode()).hexdigest()[:16], 16))
+    if not np.abs(speech).max(initial=0.0) > 0:
+        raise AudioError("the speech is silent: it has no level", mend="check the speech engine")
+    through = telephone.narrow if condition.telephone else _unchanged
+    if condition.room is not None:
+        speech = rooms.reverberated(speech, condition.room, generator)
+    speech = normalised(through(speech))
+    if condition.snr is None:
+        return Mixture(_quantised(_lined(speech * peak_gain(speech), condition.telephone)))
     kind = str(generator.choice(NOISE_KINDS))
-    noise = make_noise(kind, speech.size, generator)
-    noise *= 10 ** ((decibels(speech[active]) - snr - decibels(noise[active])) / 20)
-    gain = _gain(speech + noise)
-    samples = _quantised((speech + noise) * gain)
+    noise = through(make_noise(kind, speech.size, generator, talkers))
+    return _mixed(speech, noise, kind, condition.snr, condition.telephone)
+
+
+def _mixed(speech: Samples, noise: Samples, kind: str, snr: Decibels, line: bool) -> Mixture:
+    """Noise brought to its ratio and added; the ratio measured on the finished samples."""
+    active = active_mask(speech)
+    noise = noise * np.float32(10 ** ((decibels(speech[active]) - snr - decibels(noise[active])) / 20))
+    gain = peak_gain(speech + noise)
+    samples = _quantised(_lined((speech + noise) * gain, line))
     residual = samples / np.float32(32768) - speech * gain
     return Mixture(samples, kind, decibels(speech[active] * gain) - decibels(residual[active]))
 
 
-def _gain(samples: Samples) -> float:
-    """What keeps the peak at -1 dBFS; quiet audio is left as loud as it is."""
-    peak = float(np.abs(samples).max(initial=0.0))
-    return min(1.0, PEAK_LIMIT / peak) if peak else 1.0
+def _unchanged(samples: Samples) -> Samples:
+    return samples
+
+
+def _lined(samples: Samples, line: bool) -> Samples:
+    return telephone.companded(samples) if line else samples
 
 
 def _quantised(samples: Samples) -> NDArray[np.int16]:
     return np.clip(np.round(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def make_noise(kind: str, size: int, generator: np.random.Generator) -> Samples:
+def make_noise(kind: str, size: int, generator: np.random.Generator, talkers: Sequence[Samples] = ()) -> Samples:
     """``size`` samples of a noise kind, at no particular level."""
     if kind == "babble":
-        talkers = [_shaped(_speech_shape, size, generator) * _envelope(size, generator) for _ in range(TALKERS)]
-        babble: Samples = np.sum(talkers, axis=0, dtype=np.float32)
-        return babble
+        return babble(size, generator, talkers) if talkers else _murmur(size, generator)
+    if kind in ("hum", "ward"):
+        air = _shaped(_air_shape, size, generator)
+        return hum(air, generator) if kind == "hum" else ward(air, generator)
     return _shaped(_pink_shape if kind == "pink" else np.ones_like, size, generator)
+
+
+def babble(size: int, generator: np.random.Generator, talkers: Sequence[Samples]) -> Samples:
+    """Six talkers at once, equally loud, each going round its own sentences from another place."""
+    order = generator.permutation(len(talkers))
+    crowd = np.zeros(size, dtype=np.float32)
+    for talker in range(min(TALKERS, len(talkers))):
+        said = np.concatenate([normalised(talkers[index]) for index in order[talker::TALKERS]])
+        start = int(generator.integers(said.size))
+        crowd += np.resize(np.roll(said, -start), size)
+    return crowd
+
+
+def _murmur(size: int, generator: np.random.Generator) -> Samples:
+    bands = [_shaped(_speech_shape, size, generator) * _envelope(size, generator) for _ in range(TALKERS)]
+    summed: Samples = np.sum(bands, axis=0, dtype=np.float32)
+    return summed
 
 
 def _shaped(shape: Shape, size: int, generator: np.random.Generator) -> Samples:
@@ -136,6 +142,11 @@ def _shaped(shape: Shape, size: int, generator: np.random.Generator) -> Samples:
 
 def _pink_shape(hertz: Spectrum) -> Spectrum:
     return np.maximum(hertz, 20.0) ** -0.5
+
+
+def _air_shape(hertz: Spectrum) -> Spectrum:
+    """Ventilation: -6 dB per octave above 60 Hz, nothing below 20 Hz."""
+    return (hertz > 20.0) / np.maximum(hertz, 60.0)
 
 
 def _speech_shape(hertz: Spectrum) -> Spectrum:

@@ -6,6 +6,7 @@ header declares is compared with the bytes that are there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import struct
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinical_asr.errors import AudioError
-from clinical_asr.noise import active_mask, decibels
+from clinical_asr.loudness import active_level
 from clinical_asr.records import SAMPLE_RATE, Decibels, Seconds
 
 SILENT_BELOW: Decibels = -50.0  # dBFS of active speech; speech is usually recorded at -35 to -15
+HEADER = 44  # bytes before the samples of a file that :func:`encoded` makes
 CLIPPED_RUN = 3  # neighbouring samples at full scale: one alone may be an honest peak
 
 
@@ -36,10 +38,14 @@ class Recording:
         return self.samples.size / SAMPLE_RATE
 
     @property
+    def scaled(self) -> NDArray[np.float32]:
+        """Samples in [-1, 1)."""
+        return self.samples.astype(np.float32) / np.float32(32768)
+
+    @property
     def level(self) -> Decibels:
         """Level of the active part in dB relative to full scale."""
-        scaled = self.samples.astype(np.float32) / np.float32(32768)
-        return decibels(scaled[active_mask(scaled)])
+        return active_level(self.scaled)
 
     def faults(self) -> list[str]:
         """What a listener would complain about: silence, clipping."""
@@ -65,18 +71,35 @@ def is_clipped(samples: NDArray[np.int16]) -> bool:
     return False
 
 
-def write(path: Path, samples: NDArray[np.int16]) -> None:
-    """Write mono PCM16 at 16 kHz."""
+def encoded(samples: NDArray[np.int16]) -> bytes:
+    """A WAV file of mono PCM16 at 16 kHz: ``HEADER`` bytes, then two for each sample."""
     import soundfile
 
-    soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    content = io.BytesIO()
+    soundfile.write(content, samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    return content.getvalue()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write an encoded file. Raises AudioError if the disk is full: what is there already is kept."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        mend = "free some space and give the same command again: it goes on from here"
+        raise AudioError(f"the disk is full ({len(content)} bytes did not fit)", str(path.parent), mend) from None
 
 
 def read(path: Path) -> Recording:
     """Decode a whole file. Raises AudioError unless it is a complete mono PCM16 recording at 16 kHz."""
+    return decoded(_bytes(path), path)
+
+
+def decoded(content: bytes, path: Path) -> Recording:
+    """Decode the bytes of the file at ``path``. Raises AudioError as :func:`read` does."""
     import soundfile
 
-    content = _bytes(path)
     declared = _declared_bytes(content)
     if declared is not None and declared[0] != declared[1]:
         raise AudioError(
