@@ -123,7 +123,7 @@ def draw_replay(
 
 
 def _examples(rows: Sequence[Utterance], home: Recordings) -> list[Example]:
-    return [Example(row.id, home.audio(row), row.text, row.duration) for row in rows]
+    return [Example(row.id, home.audio(row), row.text, row.duration, to_dict(row)) for row in rows]
 
 
 def judge_of(validation: Recordings, listen: Listen) -> Evaluate:

@@ -25,6 +25,8 @@ class Example:
     audio: Path
     text: str
     duration: Seconds
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """The manifest row it comes from, for engines that write a manifest of their own; may be empty."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clinical_asr.cli import options as o
+from clinical_asr.cli import runners as r
 from clinical_asr.cli.console import show_decision, steps, table
 from clinical_asr.cli.manifests import checked_rows
 from clinical_asr.cli.scored import read_decision, read_scored, read_strata
@@ -100,6 +101,10 @@ def finetune(
     recipe: Annotated[str, typer.Option(help="smoke, demo, production, or a YAML file.")] = "demo",
     replay: OptionalManifest = None,
     data_root: o.DataRoot = None,
+    runner: r.Runner = "local",
+    remote_python: r.RemotePython = "python3",
+    max_cost: r.MaxCost = 5.0,
+    yes: r.Yes = False,
 ) -> None:
     """Fine-tune the whole base on the training rows and on replayed general speech; keep the best epoch.
 
@@ -109,12 +114,12 @@ def finetune(
     --base mini --recipe demo --output adapted_model.nemo
     """
     from clinical_asr.bases import inspect_base
-    from clinical_asr.cli.engines import listener, resolve, trainer
+    from clinical_asr.cli.engines import listener, resolve
     from clinical_asr.config import load_recipe
     from clinical_asr.finetune import Outputs
     from clinical_asr.finetune import finetune as tune
 
-    config = load_recipe(recipe)
+    config, trainer = load_recipe(recipe), r.runner(runner, remote_python, max_cost, yes)
     path = resolve(base)
     inspect_base(path)
     start = _base(base, path)
@@ -124,7 +129,7 @@ def finetune(
     if _is_done(outputs, start, config, learn):
         typer.echo(f"{output}: complete already")
         return
-    engines = (trainer(), listener())
+    engines = (trainer, listener())
     report = tune(start, config, learn, judge, general, outputs, *engines, on_step=steps("training"))
     _show_training(report, outputs)
 
@@ -259,8 +264,8 @@ def _write_comparison(folder: Path, found: Comparison, decision: Decision) -> li
 
 def _show_comparison(found: Comparison) -> None:
     """Held-out rows and what training has seen of them, the trained-on rows apart, then the guard set."""
-    from clinical_asr.records import Stratum
     from clinical_asr.markdown import percent
+    from clinical_asr.records import Stratum
 
     strata = [(f"  {line.key}", line) for line in found.by_stratum if Stratum(line.key).held_out]
     lines: list[tuple[str, Side | Change]]

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clinical_asr.cli import options as o
+from clinical_asr.cli import runners as r
 from clinical_asr.cli.console import console, progress, say, show_decision, steps, table
 
 if TYPE_CHECKING:
     from clinical_asr.cycle import Cycle
     from clinical_asr.records import Decision
     from clinical_asr.request import Engines, Request
+    from clinical_asr.training import TrainModel
 
 PANEL = "The whole wheel"
 DEMO_VOICES = (
@@ -48,7 +50,7 @@ def demo(
     Example: clinical-asr demo --out demo
     """
     cycle_of, request = _demo_request(out, recipe)
-    decision = _turn(cycle_of, request)
+    decision = _turn(cycle_of, request, r.runner("local", "", 0, False))
     _show(cycle_of, decision)
     raise typer.Exit(0)
 
@@ -81,6 +83,10 @@ def cycle(
     ] = 0.003,
     normaliser: o.Normaliser = "clinical-v1",
     seed: o.Seed = 42,
+    runner: r.Runner = "local",
+    remote_python: r.RemotePython = "python3",
+    max_cost: r.MaxCost = 5.0,
+    yes: r.Yes = False,
 ) -> None:
     """One whole turn: benchmark, evaluation, gate, split, fine-tuning, re-evaluation, comparison, decision.
 
@@ -92,7 +98,7 @@ def cycle(
     from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig
     from clinical_asr.cycle import Cycle
 
-    decides = o.categories(priority)
+    decides, trainer = o.categories(priority), r.runner(runner, remote_python, max_cost, yes)
     request = _request(
         base, recipe, manifest=manifest, terms=terms, guard=guard, replay=replay, data_root=data_root,
         overrides=overrides, auditions=auditions, waiver=waive_audition, contexts_per_term=contexts_per_term,
@@ -105,7 +111,7 @@ def cycle(
         comparison=ComparisonConfig(priority_categories=decides, guard_margin=guard_margin),
     )  # fmt: skip
     at = Cycle(out, number)
-    decision = _turn(at, request)
+    decision = _turn(at, request, trainer)
     _show(at, decision)
     raise typer.Exit(decision.exit_code)
 
@@ -153,22 +159,23 @@ def _request(base: str, recipe: str, **order: Any) -> Request:
     return Request(base=path, base_name=base, recipe=load_recipe(recipe), **order)
 
 
-def _turn(at: Cycle, request: Request) -> Decision:
+def _turn(at: Cycle, request: Request, trainer: TrainModel) -> Decision:
     from clinical_asr.flywheel import turn
 
     say(f"cycle {at.number} in {at.folder}, base {request.base_name}, recipe {request.recipe.name}")
-    return turn(at, request, _engines(at))
+    return turn(at, request, _engines(at, trainer))
 
 
-def _engines(at: Cycle) -> Engines:
+def _engines(at: Cycle, trainer: TrainModel) -> Engines:
     """The engines of real life; a model is loaded only when it is needed."""
-    from clinical_asr.cli.engines import listener, synthesiser, trainer, transcriber
+    from clinical_asr.cli.engines import listener, markup, synthesiser, transcriber
     from clinical_asr.request import Engines, Journal
 
     return Engines(
         synthesise=synthesiser(),
+        markup=markup(),
         transcriber=transcriber,
-        train=lambda *job: trainer()(*job),
+        train=trainer,
         listen=lambda *audio: listener()(*audio),
         journal=Journal(at.timings, say),
         progress=progress,

@@ -1,0 +1,150 @@
+"""A rented GPU (Brev): never made without a typed YES after the cost, and never left running.
+
+Whatever ends the work, a result, a fault or Ctrl-C, the machine is deleted, or stopped if its disk is to be kept; a
+watchdog ends it too once it has cost what the person allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from clinical_asr.engines.runners.hosts import Ssh
+from clinical_asr.errors import FlywheelError, TrainingError
+
+DOLLARS_PER_HOUR = 1.50
+"""L40S 48 GB, as published when this was written; ask the vendor for today's."""
+DISK_DOLLARS_PER_GB_MONTH = 0.10
+
+
+@dataclass(frozen=True)
+class Rental:
+    """What is to be rented."""
+
+    name: str = "clinical-asr-sft"
+    gpu: str = "l40s:1"
+    disk_gb: int = 200
+    max_cost: float = 5.0
+    """Dollars after which the machine is ended, whatever it is doing."""
+    keep_disk: bool = False
+    """Stop instead of delete: the disk goes on costing."""
+
+    def cost_text(self) -> str:
+        """What a person must read before saying yes.
+
+        >>> print(Rental().cost_text().splitlines()[0])
+        About to rent clinical-asr-sft: l40s:1, 200 GB of disk, about $1.50 an hour by the second.
+        """
+        night, week = DOLLARS_PER_HOUR * 24, DOLLARS_PER_HOUR * 24 * 7
+        disk = self.disk_gb * DISK_DOLLARS_PER_GB_MONTH
+        after = f"stopped; its disk then costs about ${disk:.0f} a month" if self.keep_disk else "deleted"
+        return "\n".join((
+            f"About to rent {self.name}: {self.gpu}, {self.disk_gb} GB of disk, about ${DOLLARS_PER_HOUR:.2f} an hour "
+            "by the second.",
+            "Three epochs on 100 rows take 15 to 30 minutes there: under $1.",
+            f"Forgotten for a day it costs about ${night:.0f}, for a week about ${week:.0f}.",
+            f"However the work ends, the machine is {after}; after ${self.max_cost:.2f} it is ended anyway.",
+            "Sentences and audio of the benchmark, and the base, are copied to it.",
+        ))  # fmt: skip
+
+
+@dataclass
+class Brev:
+    """A host that exists only inside ``holding``. ``ask`` shows a text and returns what the person typed."""
+
+    rental: Rental
+    ask: Callable[[str], str]
+    tell: Callable[[str], None] = lambda line: None
+    ssh_options: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.monotonic
+    patience: float = 30.0
+    """Seconds between looks at the cost."""
+    _ssh: Ssh | None = field(default=None, init=False)
+    _ended: str = field(default="", init=False)
+
+    @contextmanager
+    def holding(self, folder: Path) -> Iterator[PurePosixPath]:
+        """Ask, rent, copy, yield, copy back, end the rental. Raises FlywheelError unless the person typed YES."""
+        text = f"{self.rental.cost_text()}\nType YES to rent it (anything else cancels): "
+        if self.ask(text) != "YES":
+            raise FlywheelError("cancelled: nothing was rented", "brev", "type YES in capitals, or use --runner local")
+        self._ended = ""
+        began = self.clock()
+        try:
+            self._brev(self.create())
+            self._brev(["brev", "refresh"])
+            self._ssh = Ssh(self.rental.name, self.ssh_options)
+            with self._watched(began), self._ssh.holding(folder) as there:
+                yield there
+        finally:
+            self._end(began)
+
+    def run(self, command: Sequence[str], log: Path) -> int:
+        """Run on the rented machine. Raises TrainingError if the watchdog ended it."""
+        if self._ssh is None:
+            raise TrainingError("nothing is rented", "brev")
+        code = self._ssh.run(command, log)
+        if self._ended:
+            raise TrainingError(self._ended, "brev", "raise --max-cost, or train on fewer rows")
+        return code
+
+    def create(self) -> list[str]:
+        """``brev create ...``"""
+        return ["brev", "create", self.rental.name, "--gpu", self.rental.gpu, "--disk", f"{self.rental.disk_gb}gi"]
+
+    def end(self) -> list[str]:
+        """``brev delete`` or ``brev stop``.
+
+        >>> Brev(Rental(), ask=input).end()
+        ['brev', 'delete', 'clinical-asr-sft']
+        """
+        return ["brev", "stop" if self.rental.keep_disk else "delete", self.rental.name]
+
+    @contextmanager
+    def _watched(self, began: float) -> Iterator[None]:
+        done = threading.Event()
+        limit = self.rental.max_cost / DOLLARS_PER_HOUR * 3600
+
+        def watch() -> None:
+            while not done.wait(self.patience):
+                if self.clock() - began > limit and not self._ended:
+                    self._ended = f"the rental reached ${self.rental.max_cost:.2f} and was ended"
+                    self._call(self.end())
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+    def _end(self, began: float) -> None:
+        """End the rental; try three times, and if that fails say so as loudly as a program can."""
+        for _ in range(3):
+            if self._call(self.end()) == 0:
+                cost = (self.clock() - began) / 3600 * DOLLARS_PER_HOUR
+                self.tell(f"{' '.join(self.end())}: done, about ${cost:.2f}")
+                return
+        self.tell(f"COULD NOT END THE RENTAL: it goes on costing. Run now: {' '.join(self.end())}")
+
+    def _brev(self, command: Sequence[str]) -> None:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        except FileNotFoundError:
+            raise TrainingError("brev is not installed", "runner", "install the Brev CLI and log in") from None
+        if done.returncode:
+            what = f"{' '.join(command[:2])} failed: {json.dumps((done.stderr or done.stdout).strip()[-200:])}"
+            raise TrainingError(what, "brev", "log in with: brev login")
+
+    def _call(self, command: Sequence[str]) -> int:
+        try:
+            return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL).returncode
+        except FileNotFoundError:
+            return 0  # never made: there is nothing to end

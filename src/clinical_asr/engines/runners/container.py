@@ -1,0 +1,86 @@
+"""The container runner: NeMo's stock script in NeMo's own image, on this machine or on a host behind ssh."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from clinical_asr.config import TrainingConfig
+from clinical_asr.engines.runners import outcome, stock
+from clinical_asr.engines.runners.hosts import Host, Local
+from clinical_asr.engines.runners.staging import Stage, stage
+from clinical_asr.errors import ConfigError, TrainingError
+from clinical_asr.training import Evaluate, OnStep, TrainingJob, TrainingReport
+
+WORKSPACE = PurePosixPath("/workspace")
+LOG = "log.txt"
+
+
+@dataclass(frozen=True)
+class ContainerRunner:
+    """A ``TrainModel`` that runs the stock script. ``tool`` is ``docker`` or ``podman``.
+
+    The script picks its best epoch by its own validation word error rate: no judge of ours can look into it, so
+    ``evaluate`` is not called. Re-evaluation afterwards is the same as for every other runner.
+    """
+
+    host: Host = field(default_factory=Local)
+    tool: str = "docker"
+    image: str = stock.IMAGE
+    gpus: str = "all"
+
+    def __call__(self, job: TrainingJob, evaluate: Evaluate | None, on_step: OnStep | None) -> TrainingReport:
+        """Stage, run, collect; an out-of-memory run is repeated at half the batch and twice the accumulation.
+
+        Raises TrainingError with the script's last words and where its log lies, AudioError for a recording that
+        cannot be staged, ConfigError for a recipe the script does not understand.
+        """
+        began = time.monotonic()
+        stock.refuse_unknown(job.config)
+        if not job.validation:
+            raise ConfigError("has no rows, and NeMo's script needs some", "validation", "split with a larger share")
+        folder = job.output.with_name(job.output.name + ".stage.part")
+        staged = stage(job.base, {"train": job.examples, "validation": job.validation}, folder, WORKSPACE)
+        config, notes = self._until_it_fits(staged, job)
+        report = outcome.collect(staged.here, job, config, notes)
+        shutil.rmtree(folder)
+        return replace(report, seconds=round(time.monotonic() - began, 1))
+
+    def _until_it_fits(self, staged: Stage, job: TrainingJob) -> tuple[TrainingConfig, list[str]]:
+        config, notes = job.config, [f"trained by NeMo's stock script in {self.image}"]
+        while True:
+            code, log = self._run(staged, config, len(job.examples))
+            if code == 0:
+                return config, notes
+            if not outcome.ran_out_of_memory(log) or config.batch_size == 1:
+                raise TrainingError(f"the script ended with exit code {code}: {outcome.last_words(log)}",
+                                    str(log), "read the log, mend the cause and run the command again")  # fmt: skip
+            halved = config.batch_size // 2
+            doubled = config.accumulate_grad_batches * config.batch_size // halved
+            notes.append(f"out of memory at batch {config.batch_size}: went on with {halved}, accumulating {doubled}")
+            config = msgspec.structs.replace(config, batch_size=halved, accumulate_grad_batches=doubled)
+
+    def _run(self, staged: Stage, config: TrainingConfig, rows: int) -> tuple[int, Path]:
+        log = staged.here.with_name(staged.here.name.replace(".stage.part", ".log"))
+        shutil.rmtree(staged.here / stock.RESULTS, ignore_errors=True)
+        with self.host.holding(staged.here) as folder:
+            code = self.host.run(self.command(folder, stock.command(config, WORKSPACE, rows)), log)
+        return code, log
+
+    def command(self, folder: PurePosixPath, script: Sequence[str]) -> list[str]:
+        """``docker run ...``: what was staged is read only, but for the folder the results go to.
+
+        >>> command = ContainerRunner(tool="podman").command(PurePosixPath("/data/job"), ["python", "train.py"])
+        >>> command[:5], command[-3:]
+        (['podman', 'run', '--rm', '--gpus', 'all'], ['nvcr.io/nvidia/nemo:25.11.01', 'python', 'train.py'])
+        """
+        inputs = [f"{folder / name}:{WORKSPACE / name}:ro" for name in ("base.nemo", "audio")]
+        mounts = [word for mount in (f"{folder}:{WORKSPACE}", *inputs) for word in ("--volume", mount)]
+        limits = ["--ipc=host", "--ulimit", "memlock=-1", "--ulimit", "stack=67108864", "--network", "none"]
+        return [self.tool, "run", "--rm", "--gpus", self.gpus, *limits, *mounts, "--workdir", str(WORKSPACE),
+                self.image, *script]  # fmt: skip

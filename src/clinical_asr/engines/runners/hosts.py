@@ -1,0 +1,127 @@
+"""Where a command runs: here, or on a machine behind ssh. What was copied there is always taken away again."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from clinical_asr.errors import TrainingError
+
+
+class Host(Protocol):
+    """A machine that holds a staged folder for the length of a ``with`` block."""
+
+    @contextmanager
+    def holding(self, folder: Path) -> Iterator[PurePosixPath]:
+        """Bring ``folder`` there; yields its path there; what changed comes back, and it is removed there."""
+
+    def run(self, command: Sequence[str], log: Path) -> int:
+        """Run to the end, its output appended to ``log``; the exit code."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """This machine."""
+
+    @contextmanager
+    def holding(self, folder: Path) -> Iterator[PurePosixPath]:
+        """The folder is here already."""
+        yield PurePosixPath(folder.resolve())
+
+    def run(self, command: Sequence[str], log: Path) -> int:
+        """As a child process; Ctrl-C reaches it and is waited for."""
+        return run_logged(command, log)
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """A machine that ``ssh`` reaches without asking: ``user@host`` or a name of ``~/.ssh/config``."""
+
+    target: str
+    options: tuple[str, ...] = ()
+    """Further words for ssh, such as ``("-p", "2222")``."""
+    folder: str = "clinical-asr"
+    """Where staged folders go, below the home folder there."""
+
+    def ssh(self, *words: str) -> list[str]:
+        """``ssh OPTIONS TARGET -- words``, quoted for the shell that reads them there."""
+        return ["ssh", "-o", "BatchMode=yes", *self.options, self.target, "--", shlex.join(words)]
+
+    def copy(self, source: str, target: str) -> list[str]:
+        """``rsync`` over the same ssh; goes on where a broken one stopped."""
+        shell = shlex.join(["ssh", "-o", "BatchMode=yes", *self.options])
+        return ["rsync", "--archive", "--partial", "--rsh", shell, source, target]
+
+    @contextmanager
+    def holding(self, folder: Path) -> Iterator[PurePosixPath]:
+        """Up, then down, then away: also when the block fails or is interrupted.
+
+        Raises TrainingError if the machine cannot be reached or the folder cannot be copied.
+        """
+        there = f"{self.folder}/{folder.name}-{uuid.uuid4().hex[:8]}"
+        self._must(self.ssh("mkdir", "-p", there), "make a folder")
+        try:
+            self._must(self.copy(f"{folder}/", f"{self.target}:{there}/"), "copy the staged folder")
+            home = self._must(self.ssh("pwd"), "ask for the home folder").strip()
+            yield PurePosixPath(home) / there
+        finally:
+            back = subprocess.run(self.copy(f"{self.target}:{there}/", f"{folder}/"), capture_output=True, check=False)
+            if back.returncode == 0:  # else what was trained is still there, and the message says where
+                subprocess.run(self.ssh("rm", "-rf", there), capture_output=True, check=False)
+        if back.returncode:
+            what = f"the results could not be copied back: {_last_line(back.stderr.decode(errors='replace'))}"
+            raise TrainingError(what, self.target, f"they lie in {there} there; run the command again once it answers")
+
+    def run(self, command: Sequence[str], log: Path) -> int:
+        """With a terminal of its own, so that it ends there when the connection ends here."""
+        words = self.ssh(*command)
+        return run_logged([words[0], "-tt", *words[1:]], log)
+
+    def _must(self, command: Sequence[str], doing: str) -> str:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise TrainingError(f"{command[0]} is not installed", "runner", f"install {command[0]}") from None
+        if done.returncode:
+            what = f"could not {doing}: {_last_line(done.stderr)}"
+            raise TrainingError(what, self.target, f"try: {shlex.join(self.ssh('true'))}")
+        return done.stdout
+
+
+def run_logged(command: Sequence[str], log: Path) -> int:
+    """Run a command, its output appended to ``log`` line by line; on Ctrl-C it is asked to end, then killed.
+
+    Raises TrainingError if there is no such program.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab", buffering=0) as file:
+        file.write(f"$ {shlex.join(command)}\n".encode())
+        try:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        except FileNotFoundError:
+            raise TrainingError(f"{command[0]} is not installed", "runner", f"install {command[0]}") from None
+        try:
+            return process.wait()
+        except BaseException:
+            _end(process)
+            raise
+
+
+def _end(process: subprocess.Popen[bytes], patience: float = 20.0) -> None:
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

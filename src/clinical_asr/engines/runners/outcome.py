@@ -1,0 +1,94 @@
+"""What a stock run leaves behind, read back: the model, what it said of its rows, its validation scores."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from clinical_asr.bases import sidecar_of
+from clinical_asr.config import TrainingConfig
+from clinical_asr.cycle import file_digest
+from clinical_asr.engines.runners import stock
+from clinical_asr.errors import TrainingError
+from clinical_asr.jsonl import atomic_path, write_text
+from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
+
+_LOADED = re.compile(r"Dataset (?:successfully )?loaded with (\d+) (?:files|items)")
+_SCORED = re.compile(r"val_wer=([0-9.]+?)-epoch=(\d+)")
+_NO_MEMORY = re.compile(r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|CUDA error: out of memory")
+
+
+def collect(staged: Path, job: TrainingJob, config: TrainingConfig, notes: list[str]) -> TrainingReport:
+    """The script's best model under the name the driver expects, and the report.
+
+    Raises TrainingError if the script wrote no model, more than one, or trained other rows than were declared.
+    """
+    log = staged.with_name(staged.name.replace(".stage.part", ".log"))
+    rows = loaded_rows(log.read_text(encoding="utf-8", errors="replace"), len(job.examples))
+    epochs = _epochs(staged / stock.RESULTS, rows)
+    with atomic_path(job.output) as part:
+        shutil.copyfile(_model(staged / stock.RESULTS), part)
+    digest = file_digest(job.output)
+    write_text(sidecar_of(job.output), f"{digest}  {job.output.name}\n")
+    steps = -(-rows // (config.batch_size * config.accumulate_grad_batches)) * config.epochs
+    return TrainingReport(
+        digest=digest, epochs=epochs, best_epoch=epochs[-1].epoch if epochs else config.epochs, stopped_early=False,
+        steps=steps, batch_size=config.batch_size, accumulate_grad_batches=config.accumulate_grad_batches,
+        warmup_steps=config.warmup_steps, precision=config.precision, loss="NeMo's own", seconds=0.0,
+        peak_memory_mb=0.0, resumed_after_epoch=0, notes=tuple(notes), versions={"image": stock.IMAGE},
+        hardware="as the container saw it; see the log",
+    )  # fmt: skip
+
+
+def loaded_rows(log: str, declared: int) -> int:
+    """Rows the training loader really holds: NeMo drops what its filters dislike with one line of information.
+
+    >>> loaded_rows("[NeMo I] Dataset loaded with 104 files totalling 0.15 hours", 104)
+    104
+
+    Raises TrainingError if it is another number, or if the log does not say.
+    """
+    found = _LOADED.search(log)
+    if found is None or int(found[1]) != declared:
+        said = f"{found[1]} rows" if found else "no number of rows"
+        what = f"the script's loader speaks of {said}, {declared} were declared"
+        raise TrainingError(what, "container", "check the durations in the manifest; nothing was kept")
+    return declared
+
+
+def _model(results: Path) -> Path:
+    models = sorted(results.rglob("*.nemo"))
+    best = [path for path in models if path.name == "adapted.nemo"] or models
+    if len(best) != 1:
+        what = f"the script wrote {len(models)} models, one was expected"
+        raise TrainingError(what, str(results), "read the log beside the output")
+    return best[0]
+
+
+def _epochs(results: Path, rows: int) -> tuple[EpochReport, ...]:
+    """The epochs whose checkpoint was kept, from the checkpoints' names: ``...--val_wer=0.1200-epoch=2.ckpt``."""
+    scores = {int(m[2]) + 1: float(m[1]) for path in results.rglob("*.ckpt") if (m := _SCORED.search(path.name))}
+    return tuple(
+        EpochReport(epoch=epoch, loss=float("nan"), rows=rows, seconds=0.0, metrics={"val_wer": score})
+        for epoch, score in sorted(scores.items(), key=lambda item: -item[1])
+    )
+
+
+def ran_out_of_memory(log: Path) -> bool:
+    """Whether the last run in ``log`` ended because the GPU was full."""
+    return _NO_MEMORY.search(_last_run(log)) is not None
+
+
+def last_words(log: Path) -> str:
+    """The last line that says something: usually the exception.
+
+    A log holds one ``$ command`` line for each run.
+    """
+    lines = [line.strip() for line in _last_run(log).splitlines()[1:] if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def _last_run(log: Path) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return text[text.rfind("\n$ ") + 1 :]

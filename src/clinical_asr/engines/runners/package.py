@@ -1,0 +1,105 @@
+"""This package elsewhere: the same engine, in a Python environment of another machine, over one staged folder.
+
+All that the local engine does is done there (replay, early stopping), and its ``training_run_info.json`` comes back, so
+that the report is complete.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+import yaml
+
+from clinical_asr.bases import sidecar_of
+from clinical_asr.cycle import file_digest
+from clinical_asr.engines.runners.hosts import Host
+from clinical_asr.engines.runners.outcome import last_words
+from clinical_asr.engines.runners.staging import stage
+from clinical_asr.errors import TrainingError
+from clinical_asr.jsonl import atomic_path, read_json, write_text
+from clinical_asr.training import EpochReport, Evaluate, Example, OnStep, TrainingJob, TrainingReport
+
+OUTPUT, MODEL = "out", "adapted_model.nemo"
+THERE = PurePosixPath(".")
+"""Paths of the staged manifests are relative to the manifests' own folder: they hold wherever it lies."""
+
+
+@dataclass(frozen=True)
+class PackageRunner:
+    """A ``TrainModel`` that runs ``python -m clinical_asr finetune`` on ``host``.
+
+    ``python`` is the interpreter there whose environment has the package with its ``nemo`` extra.
+    """
+
+    host: Host
+    python: str = "python3"
+
+    def __call__(self, job: TrainingJob, evaluate: Evaluate | None, on_step: OnStep | None) -> TrainingReport:
+        """Stage, run there, bring back. Validation rows are judged there; ``evaluate`` is not called.
+
+        Raises TrainingError with the run's last words and where its log lies.
+        """
+        folder = job.output.with_name(job.output.name + ".stage.part")
+        stage(job.base, manifests(job), folder, THERE)
+        write_text(folder / "recipe.yaml", yaml.safe_dump(msgspec.to_builtins(job.config), sort_keys=False))
+        log = job.output.with_name(job.output.name + ".log")
+        with self.host.holding(folder) as there:
+            code = self.host.run(self.command(there, (folder / "replay.jsonl").exists()), log)
+        if code:
+            what = f"fine-tuning ended with exit code {code}: {last_words(log)}"
+            raise TrainingError(what, str(log), "read the log, mend the cause and run the command again")
+        report = collect(folder / OUTPUT, job.output)
+        shutil.rmtree(folder)
+        return report
+
+    def command(self, there: PurePosixPath, replay: bool = True) -> list[str]:
+        """What runs there.
+
+        >>> PackageRunner(Host, python="/opt/asr/bin/python").command(PurePosixPath("/tmp/job"))[:4]
+        ['/opt/asr/bin/python', '-m', 'clinical_asr', 'finetune']
+        """
+        options = {"train": "train.jsonl", "validation": "validation.jsonl", "base": "base.nemo",
+                   "recipe": "recipe.yaml", "output": f"{OUTPUT}/{MODEL}"}  # fmt: skip
+        options |= {"replay": "replay.jsonl"} if replay else {}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(there / value))]
+        return [self.python, "-m", "clinical_asr", "finetune", *words]
+
+
+def manifests(job: TrainingJob) -> dict[str, Sequence[Example]]:
+    """Clinical, general and validation rows apart, as the command there takes them."""
+    parts: dict[str, Sequence[Example]] = {
+        "train": [example for example in job.examples if example.row.get("term")],
+        "validation": job.validation,
+        "replay": [example for example in job.examples if not example.row.get("term")],
+    }
+    return {name: examples for name, examples in parts.items() if examples}
+
+
+def collect(results: Path, output: Path) -> TrainingReport:
+    """Move the model to its place; its report, as the run there wrote it.
+
+    Raises TrainingError if the model is not the one the report speaks of.
+    """
+    info: dict[str, Any] = read_json(results / "training_run_info.json")
+    model = results / MODEL
+    digest = file_digest(model)
+    if digest != info["model"]["sha256"]:
+        raise TrainingError("the model that came back is not the one that was written there", str(model),
+                            "run the command again")  # fmt: skip
+    with atomic_path(output) as part:
+        shutil.move(model, part)
+    write_text(sidecar_of(output), f"{digest}  {output.name}\n")
+    return report_of(info)
+
+
+def report_of(info: dict[str, Any]) -> TrainingReport:
+    """``training_run_info.json`` read back into the report it was written from."""
+    epochs = tuple(EpochReport(**epoch) for epoch in info["metrics_per_epoch"])
+    known = {name: info[name] for name in TrainingReport.__dataclass_fields__ if name in info}
+    fields = {**known, **info["effective"], "digest": info["model"]["sha256"], "epochs": epochs}
+    return TrainingReport(**{**fields, "notes": tuple(fields["notes"])})

@@ -1,0 +1,79 @@
+"""One folder that holds all a fine-tuning needs, to be mounted into a container or copied to another machine.
+
+    base.nemo  train.jsonl  validation.jsonl  audio/<row id>.<suffix>
+
+The manifests name the audio where the script will see it; every recording is compared with its original before anything
+starts, because a path that leads nowhere is a row that silently vanishes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from clinical_asr.cycle import file_digest
+from clinical_asr.errors import AudioError
+from clinical_asr.jsonl import from_dict, iter_objects, write_rows
+from clinical_asr.records import Utterance
+from clinical_asr.training import Example
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A staged folder: where it lies here, and where whoever trains will see it."""
+
+    here: Path
+    there: PurePosixPath
+
+
+def stage(base: Path, manifests: Mapping[str, Sequence[Example]], here: Path, there: PurePosixPath) -> Stage:
+    """Lay the folder out, or complete one that was begun; ``manifests`` by name, without the suffix.
+
+    Nothing of the originals is touched. Raises AudioError for a recording that is missing or whose copy differs.
+    """
+    (here / "audio").mkdir(parents=True, exist_ok=True)
+    place(base, here / "base.nemo")
+    staged = Stage(here, there)
+    for name, examples in manifests.items():
+        for example in examples:
+            place(example.audio, here / "audio" / _name(example))
+        write_rows(here / f"{name}.jsonl", [_row(example, staged) for example in examples])
+        check(staged, name, examples)
+    return staged
+
+
+def _name(example: Example) -> str:
+    return f"{example.id}{example.audio.suffix.lower()}"
+
+
+def _row(example: Example, staged: Stage) -> Utterance:
+    seen = str(staged.there / "audio" / _name(example))
+    own = {"id": example.id, "audio_filepath": seen, "text": example.text, "duration": example.duration}
+    return from_dict(Utterance, {**example.row, **own})
+
+
+def place(source: Path, target: Path) -> None:
+    """A hard link where the disk allows it, else a copy: a container follows no symbolic link out of its mount."""
+    if target.exists() and target.stat().st_size == source.stat().st_size:
+        return
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        part = target.with_name(target.name + ".part")
+        shutil.copyfile(source, part)
+        part.replace(target)
+
+
+def check(staged: Stage, manifest: str, examples: Sequence[Example]) -> None:
+    """Prove that each row of a rewritten manifest leads to the recording it came from."""
+    originals = {_name(example): example.audio for example in examples}
+    for _, fields in iter_objects(staged.here / f"{manifest}.jsonl"):
+        seen = PurePosixPath(str(fields["audio_filepath"]))
+        copy = staged.here / seen.relative_to(staged.there)
+        if not copy.is_file() or file_digest(copy) != file_digest(originals[seen.name]):
+            what = f"differs from its original {originals[seen.name]}"
+            raise AudioError(what, str(copy), f"delete {staged.here} and run the command again")
