@@ -25,7 +25,7 @@ def collect(staged: Path, job: TrainingJob, config: TrainingConfig, notes: list[
     Raises TrainingError if the script wrote no model, more than one, or trained other rows than were declared.
     """
     log = staged.with_name(staged.name.replace(".stage.part", ".log"))
-    rows = loaded_rows(log.read_text(encoding="utf-8", errors="replace"), len(job.examples))
+    rows = loaded_rows(_last_run(log), len(job.examples))
     epochs = _epochs(staged / stock.RESULTS, rows)
     with atomic_path(job.output) as part:
         shutil.copyfile(_model(staged / stock.RESULTS), part)
