@@ -16,10 +16,9 @@ import msgspec
 
 from clinical_asr.errors import ConfigError, ManifestError
 from clinical_asr.records import EntityCategory, Sentence, Term
-from clinical_asr.wording import SLOT, Style, agreement, fault, fill
+from clinical_asr.wording import SLOT, WORDS, Style, agreement, fault, fill
 
 CONTEXTS = ("dictation", "handoff", "chart_note", "history")
-WORDS = range(10, 31)  # of a finished sentence
 
 Frames = Mapping[EntityCategory, Mapping[str, Sequence[str]]]
 

@@ -13,6 +13,8 @@ Style = Literal["lower", "written"]
 """``lower``: bare words, for a base that writes so; ``written``: capital, comma and full stop, as Parakeet writes."""
 
 SLOT = "{term}"
+WORDS = range(10, 31)
+"""How many words a finished sentence may have."""
 _SLOTS = re.compile(r"\{(?P<slot>[^{}]*)\}")
 _NOT_A_WORD = re.compile(r"[^a-z']+")
 

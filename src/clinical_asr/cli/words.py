@@ -171,14 +171,32 @@ def sentences(
     contexts_per_term: Annotated[int, typer.Option(help="Sentences for each term, each in another frame; >= 3.")] = 4,
     seed: o.Seed = 42,
     style: Annotated[
-        str, typer.Option(help="lower (bare words) or written (capitals, commas): the base's own.")
+        str, typer.Option(help="lower (bare words) or written (capitals, commas, digits): the base's own.")
     ] = "lower",
     frames: Annotated[Path | None, typer.Option(help="Your own frames, YAML, instead of the package's.")] = None,
+    llm: Annotated[
+        str, typer.Option(help="Have a language model write them: address of an OpenAI-compatible endpoint.")
+    ] = "",
+    llm_model: Annotated[str, typer.Option(help="The model's name at that endpoint.")] = "",
+    llm_tries: Annotated[int, typer.Option(help="How often to ask for a sentence before it counts as refused.")] = 3,
+    llm_timeout: Annotated[float, typer.Option(help="Seconds of silence before a request is given up.")] = 60.0,
+    allow: Annotated[
+        str, typer.Option(help="Services this run may send to, with commas: llm. This machine needs no leave.")
+    ] = "",
+    fall_back: Annotated[bool, typer.Option(help="Put a frame's sentence where the model's were refused.")] = False,
 ) -> None:
-    """Write sentences of 10 to 30 words around every term, in several contexts, from frames.
+    """Write sentences of 10 to 30 words around every term, in several contexts: from frames, or by a language model.
+
+    A language model's sentences are checked (the term as whole words, length, nothing that looks like a person's data),
+    asked for again with the reason, and kept beside the output: the same command again asks only for what is missing.
+    Its key is read from CLINICAL_ASR_LLM_KEY.
 
     Example: clinical-asr sentences --terms examples/terms.csv --output sentences.jsonl
+
+    Example: clinical-asr sentences --terms examples/terms.csv --output sentences.jsonl
+    --llm http://127.0.0.1:8000/v1 --llm-model my-model
     """
+    from clinical_asr.cli.llm import Wish, compose_sentences
     from clinical_asr.errors import ConfigError
     from clinical_asr.jsonl import write_rows
     from clinical_asr.sentences import build_sentences, load_frames
@@ -187,8 +205,12 @@ def sentences(
     o.not_over(output, terms, frames)
     if style not in ("lower", "written"):
         raise ConfigError(f"{style!r} is no style", "--style", "use lower or written")
-    known = load_frames(frames)
-    built = build_sentences(read_terms(terms), contexts_per_term, seed, frames=known, style=style)  # type: ignore[arg-type]
+    listed, known = read_terms(terms), load_frames(frames)
+    built = build_sentences(listed, contexts_per_term, seed, frames=known, style=style)  # type: ignore[arg-type]
+    if llm or llm_model:
+        wish = Wish(url=llm, model=llm_model, tries=llm_tries, timeout=llm_timeout, allow=allow, fall_back=fall_back,
+                    contexts_per_term=contexts_per_term, seed=seed, style=style)  # type: ignore[arg-type]  # fmt: skip
+        built = compose_sentences(listed, built, wish, output)
     write_rows(output, built)
     typer.echo(f"{output}: {told(Counter(sentence.context_type for sentence in built), 'sentences')}")
 
