@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from clinical_asr import audio, audition, general, manifest, pronunciations, sentences
-from clinical_asr.audition import Audition
+from clinical_asr.audition_record import read_auditions
 from clinical_asr.cycle import Cycle, account
 from clinical_asr.errors import ConfigError
 from clinical_asr.jsonl import read_rows, write_csv, write_rows
-from clinical_asr.records import ClinicalUtterance, Term, Utterance
+from clinical_asr.records import ClinicalUtterance, Pronunciation, Term, Utterance
 from clinical_asr.relocation import seen_from
 from clinical_asr.request import Engines, Request
 from clinical_asr.terms import read_terms
@@ -32,17 +34,20 @@ def build_benchmark(cycle: Cycle, request: Request, engines: Engines) -> Path:
     if request.terms is None:
         raise ConfigError("neither terms nor a manifest", where="cycle", mend="give --terms or --manifest")
     if not cycle.built_manifest.exists():
-        heard = heard_terms(cycle, request, engines, read_terms(request.terms))
+        terms = read_terms(request.terms)
+        overrides = pronunciations.read_overrides(request.overrides or cycle.overrides)
+        known = pronunciations.resolve(terms, overrides)
+        heard = heard_terms(cycle, request, engines, terms, known)
         with engines.journal.step("sentences") as did:
             said = sentences.build_sentences(heard, request.contexts_per_term, request.seed)
             write_rows(cycle.sentences, said)
             did(f"{len(said)} sentences for {len(heard)} terms")
-        overrides = pronunciations.read_overrides(request.overrides) if request.overrides else []
-        known = pronunciations.resolve(heard, overrides)
-        write_rows(cycle.pronunciations, known)
+        write_rows(cycle.pronunciations, [one for one in known if one.term in {term.term for term in heard}])
         with engines.journal.step("audio") as did:
             plans = audio.plan(said, known, request.synthesis)
-            receipts = audio.synthesise(plans, cycle.audio, engines.synthesise, progress=engines.progress)
+            receipts = audio.synthesise(
+                plans, cycle.audio, engines.synthesise, markup=engines.markup, progress=engines.progress
+            )
             rows = manifest.build(plans, receipts, cycle.audio, cycle.folder)
             write_rows(cycle.built_manifest, rows)
             suspect = sum("suspect" in row.extra for row in rows)
@@ -50,17 +55,29 @@ def build_benchmark(cycle: Cycle, request: Request, engines: Engines) -> Path:
     return cycle.built_manifest
 
 
-def heard_terms(cycle: Cycle, request: Request, engines: Engines, terms: list[Term]) -> list[Term]:
-    """Terms that a person has listened to, or whose audition somebody deliberately waived."""
+def heard_terms(
+    cycle: Cycle, request: Request, engines: Engines, terms: list[Term], said: Sequence[Pronunciation]
+) -> list[Term]:
+    """Terms that a person has listened to as they are now ``said``, or whose audition somebody deliberately waived.
+
+    Verdicts are those of the request, else those that lie in the cycle's folder.
+    """
     with engines.journal.step("terms") as did:
-        auditions = read_rows(request.auditions, Audition) if request.auditions else []
-        heard = audition.require_heard(terms, auditions, request.waiver)
-        unheard = [term for term in heard if term.term.casefold() not in {a.term.casefold() for a in auditions}]
+        auditions = read_auditions(request.auditions or cycle.auditions)
+        heard = audition.require_heard(terms, auditions, request.waiver, said, _listen_command(cycle, request))
+        unheard = audition.unheard(heard, auditions, said)
         if unheard:
             audition.record_waiver(cycle.notes, request.waiver, unheard)
         write_csv(cycle.terms, heard, ("term", "entity_category"))
         did(f"{len(heard)} terms" + (f", audition waived for {len(unheard)}" if unheard else ""))
     return heard
+
+
+def _listen_command(cycle: Cycle, request: Request) -> str:
+    """What a person types to give the verdicts that this cycle waits for."""
+    overrides = ["--overrides", str(request.overrides)] if request.overrides else []
+    words = ["clinical-asr", "audition", "--terms", str(request.terms), "--folder", str(cycle.folder), *overrides]
+    return shlex.join(words)
 
 
 def check_manifest(cycle: Cycle, source: Path, data_root: Path | None, engines: Engines) -> None:

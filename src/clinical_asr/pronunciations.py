@@ -5,12 +5,11 @@ Order: what a person has verified, then dictionaries, then the speech engine's o
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from xml.sax.saxutils import escape, quoteattr
+from collections.abc import Callable, Sequence
 
 from clinical_asr.overrides import Override, append_override, read_overrides
 from clinical_asr.records import IpaSource, Pronunciation, Term
+from clinical_asr.ssml import ssml
 
 Resolver = Callable[[Term], Pronunciation | None]
 
@@ -51,22 +50,3 @@ def _first(term: Term, chain: Sequence[Resolver]) -> Pronunciation:
         if said is not None:
             return said
     return g2p(term)
-
-
-def ssml(text: str, ipa: Mapping[str, str]) -> str:
-    """Text with every word of ``ipa`` wrapped in SSML: whole words, the longest first, whatever their case.
-
-    >>> ssml("give Heparin & wait", {"heparin": "ˈhɛpərɪn"})
-    'give <phoneme alphabet="ipa" ph="ˈhɛpərɪn">Heparin</phoneme> &amp; wait'
-    """
-    if not ipa:
-        return escape(text)
-    sounds = {term.casefold(): sound for term, sound in ipa.items()}
-    longest_first = sorted(sounds, key=len, reverse=True)
-    pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
-    parts = pattern.split(text)  # text, word, text, word, ..., text
-    for index in range(len(parts)):
-        sound = f" ph={quoteattr(sounds[parts[index].casefold()])}" if index % 2 else ""
-        word = escape(parts[index])
-        parts[index] = f'<phoneme alphabet="ipa"{sound}>{word}</phoneme>' if sound else word
-    return "".join(parts)

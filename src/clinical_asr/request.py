@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from clinical_asr.clips import Synthesise
+from clinical_asr.clips import Markup, Synthesise
 from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig, TrainingConfig
 from clinical_asr.cycle import Cycle, file_digest
 from clinical_asr.errors import ConfigError
@@ -81,6 +81,8 @@ class Engines:
     """(model in memory, recordings) -> transcripts: what judges each epoch."""
     journal: Journal
     progress: Progress
+    markup: Markup | None = None
+    """(text, {term: IPA}) -> what ``synthesise`` reads; without it no pronunciation can be imposed."""
     on_step: Callable[[], OnStep] | None = None
     """Makes the callback that shows how far training is."""
 

@@ -11,17 +11,40 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from clinical_asr.engines.nemo_words import NemoRecogniser
     from clinical_asr.errors import FlywheelError
     from clinical_asr.hypotheses import Transcriber
     from clinical_asr.training import TrainModel
 
 
 def synthesiser() -> Callable[[str, str], NDArray[np.float32]]:
-    """(text, voice id) -> mono float32 samples at 16 kHz. Raises ConfigError for a voice that cannot be read."""
-    from clinical_asr.engines.espeak import Espeak, Voice
+    """(text, voice id) -> mono float32 samples at 16 kHz. Picklable.
 
-    engine = Espeak()
-    return lambda text, voice_id: engine.synthesise(text, Voice.parse(voice_id))
+    Raises ConfigError for a voice that cannot be read.
+    """
+    return _synthesised
+
+
+def _synthesised(text: str, voice_id: str) -> NDArray[np.float32]:
+    from clinical_asr.engines.espeak import Espeak, Voice
+    from clinical_asr.engines.espeak_ipa import Phonemic
+
+    return Espeak().synthesise(text, Voice.parse(voice_id), phonemes=isinstance(text, Phonemic))
+
+
+def markup() -> Callable[[str, Mapping[str, str]], str]:
+    """(text, {term: IPA}) -> what `synthesiser` speaks, with the IPA imposed. Picklable.
+
+    Raises FlywheelError for IPA that the engine cannot say, naming the symbol.
+    """
+    return _marked
+
+
+def _marked(text: str, ipa: Mapping[str, str]) -> str:
+    from clinical_asr.engines.espeak_ipa import phonemic
+    from clinical_asr.ssml import pieces
+
+    return phonemic(pieces(text, ipa)) if ipa else text
 
 
 def check_voices(voice_ids: tuple[str, ...], flag: str = "--voices") -> tuple[str, ...]:
@@ -49,6 +72,16 @@ def transcriber(path: Path, name: str = "", batch_size: int = 32, precision: str
     return NemoTranscriber(path, config, name)
 
 
+def recogniser(path: Path, name: str, precision: str = "auto") -> NemoRecogniser:
+    """A recogniser of samples in memory, with word times; its ``decoder`` is the :func:`transcriber`."""
+    from clinical_asr.config import TranscriptionConfig
+    from clinical_asr.engines.nemo_asr import NemoTranscriber
+    from clinical_asr.engines.nemo_words import NemoRecogniser
+
+    quiet()
+    return NemoRecogniser(NemoTranscriber(path, TranscriptionConfig(precision=precision), name))
+
+
 def trainer() -> TrainModel:
     """The fine-tuning engine."""
     from clinical_asr.engines.nemo_sft import train
@@ -64,18 +97,23 @@ def listener() -> Callable[[Any, Mapping[str, Path]], Mapping[str, str | Flywhee
     return listen
 
 
-def resolve(base: str, flag: str = "--base") -> Path:
+def resolve(base: str, flag: str = "--base", sha256: str = "") -> Path:
     """The ``.nemo`` of ``mini``, a path or a Hugging Face id. ``HF_ENDPOINT`` and ``HF_TOKEN`` are read here.
 
-    Raises ModelError naming ``flag`` if there is no such base.
+    Raises ModelError naming ``flag`` if there is no such base, or if it has another digest than ``sha256``; ConfigError
+    if the environment has PyTorch run whatever a checkpoint says.
     """
-    from clinical_asr.bases import resolve_base
+    from clinical_asr.archive import refuse_unsafe_environment
+    from clinical_asr.bases import check_pin, resolve_base
     from clinical_asr.errors import ModelError
 
+    refuse_unsafe_environment(os.environ)
     try:
-        return resolve_base(base, _download)
+        path = resolve_base(base, _download)
     except ModelError as error:
         raise ModelError(error.what, error.where.replace("--base", flag), error.mend) from None
+    check_pin(path, sha256)
+    return path
 
 
 def _download(base: str) -> Path:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
 import typer
 
 from clinical_asr.cli import options as o
 from clinical_asr.cli.console import progress, told
+from clinical_asr.cli.voices import Speech, require_yes, speaking
 
 if TYPE_CHECKING:
+    from clinical_asr.audio import Plan
     from clinical_asr.clips import ClipPlan
-    from clinical_asr.records import Sentence, Term
+    from clinical_asr.outlook import Outlook
+    from clinical_asr.records import Row, Sentence, Term
+
+R = TypeVar("R", bound="Row")
+NOISE_LEVELS = "In turn, with commas: clean, or room_<s>s, telephone, snr_<dB>db, joined by +."
 
 
 def audio(
@@ -23,9 +30,7 @@ def audio(
     output_folder: o.Folder,
     voices: o.Voices = o.VOICES,
     voices_per_sentence: Annotated[int, typer.Option(help="Voices that say each sentence, taken in turn.")] = 2,
-    noise_levels: Annotated[str, typer.Option(help="Noise levels in turn, with commas: clean, snr_<dB>db.")] = (
-        "clean,snr_15db,snr_5db"
-    ),
+    noise_levels: Annotated[str, typer.Option(help=NOISE_LEVELS)] = "clean,snr_15db,snr_5db",
     auditions: Annotated[
         Path | None, typer.Option(help='Verdicts of a listener, one line a term: {"term": ..., "verdict": "good"}.')
     ] = None,
@@ -33,81 +38,154 @@ def audio(
         str, typer.Option(help="Why nobody has listened: a sentence of 20 characters or more; kept in the notes.")
     ] = "",
     audition_only: Annotated[bool, typer.Option(help="Speak one clip for each term to listen to, and stop.")] = False,
+    earlier: Annotated[
+        list[Path] | None, typer.Option(help="Benchmark of an earlier cycle: its clips are used, not spoken again.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="espeak (here, offline) or magpie (a service).")] = "espeak",
+    endpoint: Annotated[str, typer.Option(help="HOST:PORT of your own Magpie; else NVIDIA's hosted one.")] = "",
+    allow: Annotated[str, typer.Option(help="What may receive sentences: nvcf, or endpoint for your own.")] = "",
+    tls_ca: Annotated[Path | None, typer.Option(help="PEM certificate of the authority of your own endpoint.")] = None,
+    requests_per_minute: Annotated[float, typer.Option(help="Limit of the service; kept to. 0: none known.")] = 0.0,
+    workers: Annotated[int, typer.Option(help="Processes that speak; 0: one for each core. espeak only.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a long run on a service.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     seed: o.Seed = 42,
 ) -> None:
     """Speak the sentences in several voices and noise levels; write the clips and their manifest.
 
     Nothing is spoken in full before a person has listened to every term (--audition-only makes the clips, --auditions
-    gives the verdicts) or has typed a waiver. Clips that exist are kept; the same command again continues.
+    gives the verdicts) or has typed a waiver. Clips that exist are kept and rows of a manifest that is there stay as
+    they are: new terms are added. The same command again continues.
 
     Example: clinical-asr audio --sentences sentences.jsonl --pronunciations pronunciations.jsonl
     --output-folder benchmark --auditions auditions.jsonl
     """
-    from clinical_asr.audio import audition_plans, plan
-    from clinical_asr.cli.engines import check_voices
+    from clinical_asr.audio import Plan, audition_plans
     from clinical_asr.config import SynthesisConfig
-    from clinical_asr.errors import ManifestError
     from clinical_asr.jsonl import read_rows
-    from clinical_asr.records import Pronunciation, Sentence
+    from clinical_asr.records import Pronunciation
 
-    chosen = check_voices(o.listed(voices, "--voices"))
+    speech = Speech(engine, endpoint, allow, tls_ca, requests_per_minute, workers)
     config = SynthesisConfig(
-        voices=chosen, voices_per_sentence=voices_per_sentence, seed=seed,
+        voices=speech.chosen_voices(voices), voices_per_sentence=voices_per_sentence, seed=seed,
         noise_levels=o.listed(noise_levels, "--noise-levels"),
     )  # fmt: skip
-    rows = read_rows(sentences, Sentence)
-    if not rows:
-        raise ManifestError(sentences, None, "", "holds no sentences", "run: clinical-asr sentences")
+    rows = _sentences(sentences)
     said = read_rows(pronunciations, Pronunciation)
+    order = _Order(output_folder, speech, [_clips_of(folder) for folder in earlier or ()], yes, dry_run)
     if audition_only:
-        _speak(audition_plans(plan(rows, said, config)), output_folder, "audition.jsonl")
+        _speak(audition_plans(Plan(rows, said, config)), order, "audition.jsonl")
         return
-    heard = _heard(rows, auditions, waive_audition, output_folder)
-    _speak(plan(heard, said, config), output_folder, "manifest.jsonl")
+    heard = rows if dry_run else _heard(rows, auditions, waive_audition, output_folder)
+    _speak(Plan(heard, said, config), order, "manifest.jsonl")
 
 
-def _heard(rows: list[Sentence], auditions: Path | None, waiver: str, folder: Path) -> list[Sentence]:
+def _sentences(path: Path) -> RowFile[Sentence]:
+    from clinical_asr.errors import ManifestError
+    from clinical_asr.records import Sentence
+
+    rows = RowFile(path, Sentence)
+    if next(iter(rows), None) is None:
+        raise ManifestError(path, None, "", "holds no sentences", "run: clinical-asr sentences")
+    return rows
+
+
+def _clips_of(folder: Path) -> Path:
+    """The clips of an earlier benchmark, named by its folder or by that of its audio."""
+    from clinical_asr.errors import ConfigError
+
+    place = folder / "audio" if (folder / "audio").is_dir() else folder
+    if not (place / "receipts.jsonl").exists():
+        raise ConfigError("holds no clips with receipts", f"--earlier {folder}", "name the folder of a benchmark")
+    return place
+
+
+@dataclass(frozen=True)
+class RowFile(Generic[R]):
+    """Rows of a file, read anew each time they are gone through; ``keep`` says which."""
+
+    path: Path
+    kind: type[R]
+    keep: Callable[[R], bool] = bool
+
+    def __iter__(self) -> Iterator[R]:
+        from clinical_asr.jsonl import iter_rows
+
+        return filter(self.keep, iter_rows(self.path, self.kind))
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Where to speak into and with what, as the command line says."""
+
+    folder: Path
+    speech: Speech
+    earlier: list[Path]
+    yes: bool
+    dry_run: bool
+
+
+def _heard(
+    rows: list[Sentence], said: list[Pronunciation], auditions: Path, waiver: str, folder: Path
+) -> list[Sentence]:
     """Sentences of the terms that may be spoken; the waiver is written down. Raises FlywheelError: nobody listened."""
-    from clinical_asr.audition import Audition, record_waiver, require_heard
-    from clinical_asr.jsonl import read_rows
+    from clinical_asr.audition import record_waiver, require_heard, unheard
+    from clinical_asr.audition_record import read_auditions
 
-    terms = _terms_of(rows)
-    verdicts = read_rows(auditions, Audition) if auditions else []
-    kept = require_heard(terms, verdicts, waiver)
-    judged = {audition.term.casefold() for audition in verdicts}
-    unheard = [term for term in kept if term.term.casefold() not in judged]
-    if unheard:
-        record_waiver(folder / "cycle_notes.md", waiver, unheard)
-        typer.echo(f"audition waived for {len(unheard)} terms: written to {folder / 'cycle_notes.md'}")
+    terms, verdicts = _terms_of(rows), read_auditions(auditions)
+    kept = require_heard(terms, verdicts, waiver, said, f"clinical-asr audition --terms TERMS.csv --folder {folder}")
+    waived = unheard(kept, verdicts, said)
+    if waived:
+        record_waiver(folder / "cycle_notes.md", waiver, waived)
+        typer.echo(f"audition waived for {len(waived)} terms: written to {folder / 'cycle_notes.md'}")
     if len(kept) < len(terms):
         typer.echo(f"{len(terms) - len(kept)} terms were dropped by the listener")
     names = {term.term for term in kept}
-    return [row for row in rows if row.term in names]
+    return RowFile(rows.path, rows.kind, lambda row: row.term in names)
 
 
-def _terms_of(rows: list[Sentence]) -> list[Term]:
+def _terms_of(rows: Iterable[Sentence]) -> list[Term]:
     from clinical_asr.records import Term
 
     categories = {row.term: row.entity_category for row in rows}
     return [Term(term=term, entity_category=category) for term, category in categories.items()]
 
 
-def _speak(plans: Sequence[ClipPlan], folder: Path, name: str) -> None:
-    from clinical_asr.audio import synthesise
-    from clinical_asr.cli.engines import synthesiser
-    from clinical_asr.jsonl import write_rows
-    from clinical_asr.manifest import build
+def _speak(plans: Plan | list[ClipPlan], order: _Order, name: str) -> None:
+    from clinical_asr.manifest import extend, iter_build
+    from clinical_asr.outlook import outlook
+    from clinical_asr.rendering import Counted, iter_render
 
-    receipts = synthesise(plans, folder / "audio", synthesiser(), progress=progress)
-    rows = build(plans, receipts, folder / "audio", folder, progress=progress)
-    write_rows(folder / name, rows)
-    counts = Counter(row.noise_level for row in rows)
-    suspects = [row for row in rows if row.extra.get("suspect")]
-    typer.echo(f"{folder / name}: {told(counts, 'rows')}; {sum(row.duration for row in rows):.0f} s of audio")
-    for row in suspects[:10]:
-        typer.echo(f"listen to {folder / row.audio_filepath}: {row.extra['suspect']}")
-    if len(suspects) > 10:
-        typer.echo(f"and {len(suspects) - 10} more suspect clips: see the field suspect")
+    clips = order.folder / "audio"
+    ahead = outlook(plans, [clips, *order.earlier])
+    _tell(ahead, order)
+    if order.dry_run:
+        return
+    ahead.require_room(clips)
+    with speaking(order.speech, tuple(ahead.voices), order.folder / "egress.jsonl") as (synthesise, markup):
+        made = iter_render(
+            plans, clips, synthesise, markup=markup, workers=order.speech.processes, earlier=order.earlier
+        )
+        rows = iter_build(zip(plans, made, strict=True), clips, order.folder)
+        done = extend(order.folder / name, progress(cast("list[Any]", Counted(ahead.rows, rows)), "synthesise"))
+    kept = f" ({done.kept} kept, {done.added} added)" if done.kept else ""
+    typer.echo(f"{order.folder / name}: {told(done.noise_levels, 'rows')}{kept}; {done.seconds:.0f} s of audio")
+    for audio_filepath, suspect in done.suspects[:10]:
+        typer.echo(f"listen to {order.folder / audio_filepath}: {suspect}")
+    if len(done.suspects) > 10:
+        typer.echo(f"and {len(done.suspects) - 10} more suspect clips: see the field suspect")
+
+
+def _tell(ahead: Outlook, order: _Order) -> None:
+    """The plan before it runs; on a service, more than 100 requests need a yes."""
+    from clinical_asr.outlook import ASK_ABOVE
+
+    speech = order.speech
+    lines = ahead.lines() + (ahead.hosted_lines(speech.requests_per_minute) if speech.remote else [])
+    for line in lines:
+        typer.echo(f"plan: {line}")
+    if speech.remote and ahead.to_speak > ASK_ABOVE and not order.dry_run:
+        require_yes(f"Send {ahead.to_speak} sentences?", order.yes)
 
 
 def general(
@@ -115,7 +193,7 @@ def general(
     output_folder: o.Folder,
     rows: Annotated[int, typer.Option(help="Rows to speak: different pairs of sentence and voice.")] = 240,
     voices: o.Voices = o.VOICES,
-    noise_levels: Annotated[str, typer.Option(help="Noise levels in turn, with commas: clean, snr_<dB>db.")] = "clean",
+    noise_levels: Annotated[str, typer.Option(help=NOISE_LEVELS)] = "clean",
     seed: o.Seed = 42,
 ) -> None:
     """Speak general English: a guard set that fine-tuning must not harm, or speech to replay in training.
@@ -128,7 +206,9 @@ def general(
 
     chosen, levels = check_voices(o.listed(voices, "--voices")), o.listed(noise_levels, "--noise-levels")
     texts = read_sentences(sentences)
-    built = build(texts, chosen, output_folder, synthesiser(), rows, seed, levels, progress=progress)
+    built = build(
+        texts, chosen, output_folder, synthesiser(), rows, seed, levels, progress=progress, workers=Speech().processes
+    )
     write_rows(output_folder / "manifest.jsonl", built)
     seconds = sum(row.duration for row in built)
     counts = Counter(row.voice_id for row in built)

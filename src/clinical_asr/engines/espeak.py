@@ -11,6 +11,7 @@ Voice(language='en-gb', variant=None, rate=130, pitch=20)
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import threading
@@ -123,6 +124,19 @@ class Espeak:
             clauses = []
             while rest[0]:
                 clauses.append(engine.dll.espeak_TextToPhonemes(rest, _UTF8, _AS_IPA).decode())
+        return " ".join(" ".join(clauses).split())
+
+    def trace(self, text: str, voice: Voice) -> str:
+        """What `synthesise` says with ``phonemes=True``, in IPA, as the library traces it while it speaks.
+
+        Stress marks stand before their vowel; clauses are separated by one space.
+        """
+        with _LOCK, _traced(_library()) as clauses:
+            engine = self._set(voice)
+            encoded = _encoded(text)
+            with _interrupts_wait():
+                status = engine.dll.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8 | _PHONEMES_IN, None, None)
+            engine.check("Synth", status)
         return " ".join(" ".join(clauses).split())
 
     def voices(self) -> list[str]:
@@ -257,6 +271,33 @@ def _collector(chunks: list[bytes]) -> Any:
         return 0
 
     return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(collect)
+
+
+@contextmanager
+def _traced(engine: _Library) -> Iterator[list[str]]:
+    """Collect the IPA of every clause spoken inside; the caller holds the lock."""
+    import ctypes
+
+    clauses: list[str] = []
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p)
+
+    def append(clause: bytes) -> int:
+        clauses.append(clause.decode())
+        return 0
+
+    collect = kind(append)
+    libc = ctypes.CDLL(None)
+    libc.fopen.restype = ctypes.c_void_p
+    nowhere = ctypes.c_void_p(libc.fopen(os.devnull.encode(), b"w"))  # the library prints its trace as well
+    try:
+        engine.dll.espeak_SetPhonemeTrace(_AS_IPA, nowhere)
+        engine.dll.espeak_SetPhonemeCallback(collect)
+        yield clauses
+    finally:
+        engine.dll.espeak_SetPhonemeCallback(None)
+        engine.dll.espeak_SetPhonemeTrace(0, None)
+        libc.fclose(nowhere)
+        engine.chunks.clear()
 
 
 def _encoded(text: str) -> bytes:
