@@ -50,8 +50,10 @@ def test_an_endpoint_that_says_when_is_asked_then(header: str, pause: float) -> 
     assert asked(failing(1, Answer(b"", 429, {"Retry-After": header})))[2] == [pause]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"choices": []}',
-                                     b'{"choices": [{"message": {"content": null}}]}', b"<html>gateway</html>", b"[" * 100_000])  # fmt: skip
+@pytest.mark.parametrize("content", [
+    b"", b"{", b"[]", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}', b"<html>gateway</html>",
+    b"[" * 100_000,
+])  # fmt: skip
 def test_a_reply_that_is_no_completion_is_asked_for_again(content: bytes) -> None:
     reply, server, _ = asked(failing(2, Answer(content)))
     assert reply and len(server.heard) == 3
