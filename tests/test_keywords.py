@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinical_asr.alignment import align_words
-from clinical_asr.doses import _run, tokens
 from clinical_asr.errors import ScoringError
 from clinical_asr.keywords import (
     KeywordCount,
@@ -24,6 +23,7 @@ from clinical_asr.keywords import (
     number_errors,
 )
 from clinical_asr.metrics import word_errors
+from clinical_asr.number_words import _run, tokens
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=8)
 

@@ -48,7 +48,8 @@ class BoardTable:
         self._false_insertions = np.array([len(listed.unsaid.get(row.id, ())) for row in rows])
         self._row_rates = np.array([t.row_rates for t in tallies])
         # Rows of one term share their fate; general speech has no term, its sentences are the clusters.
-        self._cluster = np.unique([row.term or row.reference for row in rows], return_inverse=True)[1]
+        places: dict[str, int] = {}
+        self._cluster = np.array([places.setdefault(row.term or row.reference, len(places)) for row in rows])
         self._has_term = np.array([bool(row.term) for row in rows])
 
     def headline(self) -> Line:

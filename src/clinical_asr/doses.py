@@ -1,109 +1,22 @@
 """Errors in numbers, units, negations and sides: small words that turn an order round.
 
-Digits and spelled numbers are read as the same value, unit names as the same unit, before the two sides are aligned;
-within each stretch that differs, the tokens of one kind are compared with each other.
+Digits and spelled numbers are read as the same value, unit names as the same unit (see ``number_words``), before the
+two sides are aligned; within each stretch that differs, the tokens of one kind are compared with each other.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
 
 from clinical_asr.alignment import align_words, common_ends
 from clinical_asr.metrics import ErrorCount, word_errors
+from clinical_asr.number_words import KINDS, Token, is_telling, kind_counts, read
 from clinical_asr.occurrences import Normaliser, as_function
 from clinical_asr.text import DEFAULT_NORMALISER
 
-KINDS = ("value", "unit", "negation", "laterality")
-
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-)
-_UNITS_AND_TEENS = {word: value for value, word in enumerate(_SMALL.split())}
-_TENS = dict(
-    zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], range(20, 100, 10), strict=True)
-)
-_SCALES = {"thousand": 1_000, "million": 1_000_000}
-_NUMBER_WORDS = {*_UNITS_AND_TEENS, *_TENS, *_SCALES, "hundred"}
-_NUMERAL = re.compile(r"([<>]=?)?([0-9][0-9,]*(?:\.[0-9]+)?)(%)?")
-_RATIO = re.compile(r"([0-9]+(?:\.[0-9]+)?)/([0-9]+(?:\.[0-9]+)?)")
-_FRACTIONS = {2, 3, 4, 8}  # denominators that are read as a fraction; anything else is two values, as 120/80 is
-
-_UNIT_NAMES = {
-    "mg": "mg milligram milligrams",
-    "mcg": "mcg ug μg microgram micrograms",
-    "ng": "ng nanogram nanograms",
-    "g": "g gm gram grams",
-    "kg": "kg kilogram kilograms kilo kilos",
-    "ml": "ml milliliter milliliters millilitre millilitres cc",
-    "dl": "dl deciliter deciliters decilitre decilitres",
-    "l": "l liter liters litre litres",
-    "mmol": "mmol millimole millimoles",
-    "mol": "mol mole moles",
-    "meq": "meq milliequivalent milliequivalents",
-    "unit": "unit units iu",
-    "%": "% percent",
-    "mmhg": "mmhg",
-    "mm": "mm millimeter millimeters millimetre millimetres",
-    "cm": "cm centimeter centimeters centimetre centimetres",
-    "bpm": "bpm",
-    "second": "second seconds sec s",
-    "minute": "minute minutes min",
-    "hour": "hour hours hr hrs h",
-    "day": "day days",
-    "week": "week weeks",
-    "month": "month months",
-    "year": "year years",
-    "tablet": "tablet tablets",
-    "drop": "drop drops",
-    "puff": "puff puffs",
-}
-_UNITS = {name: unit for unit, names in _UNIT_NAMES.items() for name in names.split()}
-_NEGATIONS = frozenset(
-    [
-        "no",
-        "not",
-        "without",
-        "denies",
-        "denied",
-        "deny",
-        "denying",
-        "never",
-        "none",
-        "neither",
-        "nor",
-        "negative",
-        "cannot",
-        "absent",
-        "dont",
-        "doesnt",
-        "didnt",
-        "isnt",
-        "wasnt",
-        "arent",
-        "werent",
-        "cant",
-        "couldnt",
-        "wont",
-        "wouldnt",
-        "hasnt",
-        "havent",
-        "hadnt",
-        "shouldnt",
-    ]
-)
-_SIDES = {"left": "left", "right": "right", "bilateral": "bilateral", "bilaterally": "bilateral"}
-
-_JOINTS = ("per", "a", "an", "of")
-_TELLING = frozenset([*_NUMBER_WORDS, "point", "oh", "half", "quarter", *_UNITS, *_NEGATIONS, *_SIDES, "and", *_JOINTS])
-"""Words that may be more than a word, or stand between the parts of a number or of a dose."""
-
-Token = tuple[str, str]
-"""Kind ("word" for all that is none of ``KINDS``) and canonical spelling."""
+__all__ = ["KINDS", "number_errors", "word_number_errors"]
 
 
 def number_errors(
@@ -141,22 +54,37 @@ def number_errors(
 
 def word_number_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[str, ErrorCount]:
     """``number_errors`` for the words of two normalised texts."""
-    left = _tokens(reference)
-    right = left if reference == hypothesis else _tokens(hypothesis)
-    head, tail = common_ends(left, right)
-    middle = left[head : len(left) - tail], right[head : len(right) - tail]
-    same = [kind for kind, _ in (*left[:head], *left[len(left) - tail :]) if kind != "word"]
-    totals = {kind: _all_hits(same.count(kind)) if same else _NONE for kind in KINDS}
-    if any(kind != "word" for side in middle for kind, _ in side):  # otherwise no number is touched
-        for said, heard in _stretches(*middle):
-            for kind in {token[0] for token in (*said, *heard)} - {"word"}:
-                totals[kind] += _edits(_of(kind, said), _of(kind, heard))
+    if reference == hypothesis:
+        return dict(zip(KINDS, map(_all_hits, kind_counts(reference)), strict=True))
+    head, tail = _untouched_ends(reference, hypothesis)
+    same = kind_counts([*reference[:head], _END, *reference[len(reference) - tail :]])
+    totals = dict(zip(KINDS, map(_all_hits, same), strict=True))
+    middle = [side[head : len(side) - tail] for side in (reference, hypothesis)]
+    if not any(map(is_telling, [*middle[0], *middle[1]])):  # no number is touched
+        return totals
+    for said, heard in _stretches(*map(read, middle)):
+        for kind in {token[0] for token in (*said, *heard)} - {"word"}:
+            totals[kind] += _edits(_of(kind, said), _of(kind, heard))
     return totals
+
+
+_END = "|"  # stands for the words between the ends, so that no number is read across them
+
+
+def _untouched_ends(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[int, int]:
+    """Words that both sides begin and end with, less those that may belong to a number in what differs."""
+    head, tail = common_ends(reference, hypothesis)
+    while head and is_telling(reference[head - 1]):
+        head -= 1
+    while tail and is_telling(reference[-tail]):
+        tail -= 1
+    return head, tail
 
 
 _NONE = ErrorCount.zero()
 
 
+@lru_cache(maxsize=1 << 10)
 def _all_hits(n: int) -> ErrorCount:
     return ErrorCount(0, 0, 0, n, n) if n else _NONE
 
@@ -182,148 +110,3 @@ def _stretches(left: Sequence[Token], right: Sequence[Token]) -> Iterator[tuple[
     for _, run in groupby(align_words(left, right), key=lambda step: step[0] == "hit"):
         part = list(run)
         yield [left[i] for _, i, _ in part if i >= 0], [right[j] for _, _, j in part if j >= 0]
-
-
-def tokens(text: str) -> list[Token]:
-    """Kinds and canonical spellings of a normalised text, in order.
-
-    >>> tokens("half a tablet in 1 1/2 hours")
-    [('value', '0.5'), ('word', 'a'), ('unit', 'tablet'), ('word', 'in'), ('value', '1.5'), ('unit', 'hour')]
-    """
-    return _tokens(text.split())
-
-
-def _tokens(words: Sequence[str]) -> list[Token]:
-    """Only runs of telling words, with the small words that join them, have to be read."""
-    found, run = list[Token](), list[str]()
-    for word in words:
-        if word in _TELLING or word[0] in "0123456789<>":
-            run.append(word)
-            continue
-        if run:
-            found.extend(_run(tuple(run)))
-            run = []
-        found.append(("word", word))
-    found.extend(_run(tuple(run)))
-    return found
-
-
-@lru_cache(maxsize=1 << 14)
-def _run(words: tuple[str, ...]) -> tuple[Token, ...]:
-    """Tokens of a run; runs recur, hence the (bounded) memory of past answers."""
-    found, place = list[Token](), 0
-    while place < len(words):
-        values, used = _values(words, place)
-        found.extend(values or [_word(words[place], found)])
-        place += used or 1
-    return tuple(found)
-
-
-def _word(word: str, before: Sequence[Token]) -> Token:
-    if word in _NEGATIONS:
-        return "negation", "no"
-    if word in _SIDES:
-        return "laterality", _SIDES[word]
-    if word in _UNITS and _measured(before):
-        return "unit", _UNITS[word]
-    return "word", word
-
-
-def _measured(before: Sequence[Token]) -> bool:
-    """True after a value or a unit ("5 mg kg"), "per" or "a" between ("half a tablet"): "care unit" is no dose."""
-    last = before[-2:-1] if before and before[-1][1] in _JOINTS else before[-1:]
-    return bool(last) and last[0][0] in ("value", "unit")
-
-
-def _values(words: Sequence[str], place: int) -> tuple[list[Token], int]:
-    """Values that begin at a word, and the words they take; none and 0 where no number begins."""
-    numeral, ratio = _NUMERAL.fullmatch(words[place]), _RATIO.fullmatch(words[place])
-    if numeral:
-        sign, digits, percent = numeral.groups()
-        value, used = Decimal(digits.replace(",", "")), 1
-        half, more = _fraction(words, place + 1)
-        if half is not None and value == value.to_integral_value():
-            value, used = value + half, used + more
-        tail: list[Token] = [("unit", "%")] if percent else []
-        return [("value", (sign or "") + _plain(value)), *tail], used
-    if ratio:
-        fraction, used = _fraction(words, place)
-        if fraction is not None:
-            return [("value", _plain(fraction))], used
-        return [("value", _plain(Decimal(part))) for part in ratio.groups()], 1
-    return _spelled(words, place)
-
-
-def _fraction(words: Sequence[str], place: int) -> tuple[Decimal | None, int]:
-    """1/2, half, a half, and a half, quarter: the fraction that begins here and the words it takes."""
-    for lead in (("and", "a"), ("a",), ()):
-        if tuple(words[place : place + len(lead)]) == lead and place + len(lead) < len(words):
-            word, used = words[place + len(lead)], len(lead) + 1
-            if word in ("half", "quarter"):
-                return Decimal("0.5") if word == "half" else Decimal("0.25"), used
-            ratio = re.fullmatch("([1-7])/([2348])", word)
-            if ratio and not lead and int(ratio[1]) < int(ratio[2]):
-                return round(Decimal(ratio[1]) / Decimal(ratio[2]), 4), used
-    return None, 0
-
-
-def _spelled(words: Sequence[str], place: int) -> tuple[list[Token], int]:
-    """A number in words: "two hundred and fifty", "zero point two five", "point five", "one and a half", "half"."""
-    value, at = _whole(words, place)
-    digits, after = "", at
-    if at < len(words) and words[at] == "point":
-        after += 1
-        while after < len(words) and (digit := _digit(words[after])) is not None:
-            digits, after = digits + digit, after + 1
-    if digits:
-        return [("value", _plain(Decimal(f"{value or 0}.{digits}")))], after - place
-    half, more = _fraction(words, at) if value is not None or words[place] in ("half", "quarter") else (None, 0)
-    if half is not None:
-        return [("value", _plain((value or 0) + half))], at + more - place
-    return ([("value", str(value))], at - place) if value is not None else ([], 0)
-
-
-def _digit(word: str) -> str | None:
-    value = _UNITS_AND_TEENS.get("zero" if word == "oh" else word)
-    return str(value) if value is not None and value < 10 else word if word.isdecimal() else None
-
-
-def _whole(words: Sequence[str], place: int) -> tuple[int | None, int]:
-    """Whole number in words from a place, and where it ends; "two five" is two numbers, "twenty five" one."""
-    total = group = 0
-    last, at = "", place
-    while at < len(words):
-        word = words[at]
-        joined = word == "and" and last in ("hundred", "thousand") and words[at + 1 : at + 2]
-        if joined and words[at + 1] in _NUMBER_WORDS - {"hundred", *_SCALES}:
-            at += 1
-            continue
-        if not _continues(last, word, group):
-            break
-        if word in _SCALES:
-            total, group = total + max(group, 1) * _SCALES[word], 0
-        elif word == "hundred":
-            group = max(group, 1) * 100
-        else:
-            group += _UNITS_AND_TEENS.get(word, _TENS.get(word, 0))
-        last, at = word, at + 1
-    return (total + group, at) if last else (None, place)
-
-
-def _continues(last: str, word: str, group: int) -> bool:
-    """May this number word follow the last one within one number?"""
-    if word not in _NUMBER_WORDS:
-        return False
-    if word in _SCALES:
-        return not last or last not in _SCALES
-    if word == "hundred":
-        return not last or 0 < group < 100
-    if not last or last == "hundred" or last in _SCALES:
-        return True
-    return last in _TENS and 0 < _UNITS_AND_TEENS.get(word, 0) < 10
-
-
-def _plain(value: Decimal) -> str:
-    """No trailing zeros, no exponent: 2.50 is 2.5, 100 stays 100."""
-    text = format(value, "f")
-    return (text.rstrip("0").rstrip(".") if "." in text else text.lstrip("0")) or "0"

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from clinical_asr.confusions import GRAVITY, word_confusions
-from clinical_asr.doses import KINDS, word_number_errors
+from clinical_asr.doses import word_number_errors
 from clinical_asr.keywords import TermIndex
 from clinical_asr.metrics import ErrorCount
+from clinical_asr.number_words import KINDS, kind_counts
 from clinical_asr.tally import ConfusionLine, FalseInsertion, NumberLine, Score
 from clinical_asr.text import normaliser
 
@@ -72,11 +73,11 @@ class ListedTerms:
         return self._wording.differing() if self._index.categories else iter(())
 
     def _unsaid(self, reference: Words, hypothesis: Words) -> list[str]:
-        heard = Counter(one.term for one in self._index.find_words(hypothesis))
+        heard = [one.term for one in self._index.find_words(hypothesis)]
         if not heard:
             return []
-        said = Counter(one.term for one in self._index.find_words(reference))
-        return sorted((heard - said).elements())
+        said = [one.term for one in self._index.find_words(reference)]
+        return [] if heard == said else sorted((Counter(heard) - Counter(said)).elements())
 
     def false_insertions(self) -> list[FalseInsertion]:
         """Terms nobody said, most often heard first."""
@@ -108,9 +109,14 @@ class NumberTotals:
     def __init__(self) -> None:
         self._total = {kind: ErrorCount.zero() for kind in KINDS}
         self._wrong: Counter[str] = Counter()
+        self._right = [0] * len(KINDS)  # of rows that were heard as they were said
 
     def add(self, reference: Words, hypothesis: Words) -> None:
         """Count one row, in normalised words."""
+        if reference == hypothesis:
+            for place, n in enumerate(kind_counts(reference)):
+                self._right[place] += n
+            return
         for kind, count in word_number_errors(reference, hypothesis).items():
             if count.length or count.errors:
                 self._total[kind] = self._total[kind] + count
@@ -118,7 +124,11 @@ class NumberTotals:
 
     def lines(self) -> list[NumberLine]:
         """One line per kind."""
-        return [NumberLine(kind, n.errors, n.length, n.rate, self._wrong[kind]) for kind, n in self._total.items()]
+        lines = []
+        for kind, right in zip(KINDS, self._right, strict=True):
+            count = self._total[kind] + ErrorCount(0, 0, 0, right, right)
+            lines.append(NumberLine(kind, count.errors, count.length, count.rate, self._wrong[kind]))
+        return lines
 
 
 def number_lines(wording: Wording) -> list[NumberLine]:

@@ -141,13 +141,15 @@
     const line = make("div", "diff");
     if (name) line.append(make("span", "side-name", ...(ranking && side ? [heardSign(side), name] : [name])), " ");
     if (!side) return line.append("not transcribed"), line;
+    const words = ranking ? make("span") : line; // a system's name stands in a column of its own
     let open = null; // the term whose words are being drawn: one frame around all of them
     side.diff.forEach((one, place) => {
       const mark = one[3], space = place ? " " : "";
       if (mark && open && open.mark === mark) { open.frame.append(" ", segment(one)); return; }
       open = mark ? { mark, frame: make("span", `term ${mark}`, unseen(NAMES[mark]), segment(one)) } : null;
-      line.append(space, open ? open.frame : segment(one));
+      words.append(space, open ? open.frame : segment(one));
     });
+    if (ranking) line.append(words);
     return line;
   };
   const heardSign = (side) => {
