@@ -27,6 +27,7 @@ class Decoder(Protocol):
     """A loaded model, as ``engines.nemo_asr.NemoTranscriber`` holds it."""
 
     model: Any
+    digest: str
 
     def recognise(self, speech: Sequence[tuple[str, Samples]]) -> dict[str, str | FlywheelError]: ...
     def decode(self, samples: list[Samples], **asked: Any) -> list[Any]: ...

@@ -59,7 +59,7 @@ class ServingConfig:
         if not is_local(self.host) and not (self.tls and self.token):
             missing = " and ".join(name for name, here in (("TLS", self.tls), ("a token", self.token)) if not here)
             mend = "give --tls-cert and --tls-key, and export CLINICAL_ASR_TOKEN; or listen on 127.0.0.1"
-            raise ConfigError(f"{self.host} is open to other machines, and {missing} is missing", "--host", mend)
+            raise ConfigError(f"{self.host} is open to other machines, and that needs {missing}", "--host", mend)
 
     @property
     def address(self) -> str:

@@ -1,0 +1,74 @@
+"""Recognisers behind gRPC, and models to be put behind it: made here from flags and the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from clinical_asr.egress import Egress
+    from clinical_asr.engines.nemo_words import NemoRecogniser
+    from clinical_asr.engines.riva_asr import Endpoint, RivaTranscriber
+
+HOSTED = "nvcf"
+TOKEN = "CLINICAL_ASR_TOKEN"
+
+
+def recogniser(path: Path, name: str, precision: str = "auto") -> NemoRecogniser:
+    """A recogniser of samples in memory, with word times; its ``decoder`` is an offline transcriber."""
+    from clinical_asr.cli.engines import quiet
+    from clinical_asr.config import TranscriptionConfig
+    from clinical_asr.engines.nemo_asr import NemoTranscriber
+    from clinical_asr.engines.nemo_words import NemoRecogniser
+
+    quiet()
+    return NemoRecogniser(NemoTranscriber(path, TranscriptionConfig(precision=precision), name))
+
+
+def endpoint(
+    address: str = "", language: str = "", concurrency: int = 4, tls: bool = False, tls_ca: Path | None = None,
+    timeout: float = 60.0,
+) -> Endpoint:  # fmt: skip
+    """Where to ask. Read from the environment: ``ASR_ENDPOINT`` (where no address is given), ``ASR_MODEL_NAME``;
+    ``NVIDIA_API_KEY`` and ``ASR_NVCF_FUNCTION_ID`` for NVIDIA's hosted functions, ``CLINICAL_ASR_TOKEN`` elsewhere.
+
+    Raises ConfigError for what must not be.
+    """
+    from clinical_asr.egress import is_local
+    from clinical_asr.engines.riva_asr import HOSTED as HOSTED_ADDRESS
+    from clinical_asr.engines.riva_asr import Endpoint
+    from clinical_asr.service_errors import PARAKEET_FUNCTION, WHISPER_FUNCTION
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    where = address or os.environ.get("ASR_ENDPOINT", "") or HOSTED
+    where = HOSTED_ADDRESS if where == HOSTED else where
+    hosted = where == HOSTED_ADDRESS
+    function = (os.environ.get("ASR_NVCF_FUNCTION_ID") or PARAKEET_FUNCTION) if hosted else ""
+    return Endpoint(
+        address=where, function_id=function, model=os.environ.get("ASR_MODEL_NAME", ""),
+        language=language or ("en" if function == WHISPER_FUNCTION else "en-US"),
+        key=os.environ.get("NVIDIA_API_KEY" if hosted else TOKEN, ""),
+        tls=tls or tls_ca is not None or not is_local(where), ca=tls_ca.read_bytes() if tls_ca else None,
+        timeout=timeout, concurrency=concurrency,
+    )  # fmt: skip
+
+
+def egress(allow: str, log: Path) -> Egress:
+    """What ``--allow`` lets out, told on stderr before anything goes; each sending is written to ``log``."""
+    from clinical_asr.egress import Egress, parse_allowed
+
+    permitted = Egress(parse_allowed([name.strip() for name in allow.split(",") if name.strip()]), log)
+    for line in permitted.disclosure():
+        typer.echo(f"this run may send: {line}", err=True)
+    return permitted
+
+
+def remote_transcriber(where: Endpoint, permitted: Egress, journal: Path | None = None) -> RivaTranscriber:
+    """A recogniser over a service. Raises FlywheelError if it is not allowed, ServiceError if it does not answer."""
+    from clinical_asr.engines.riva_asr import RivaTranscriber
+    from clinical_asr.leaving import ProvedSynthetic
+
+    return RivaTranscriber(where, permitted, ProvedSynthetic().check, journal)
