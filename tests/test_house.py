@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "clinical_asr"
 STAGES = {
     "terms", "sentences", "pronunciations", "audition", "audio", "manifest", "general",
     "hypotheses", "scores", "leaderboard", "gate",
-    "split", "finetune", "comparison", "report",
+    "split", "finetune", "comparison", "deploy", "report",
 }  # fmt: skip
 PURE = {"gate", "split", "comparison", "metrics", "statistics", "text", "keywords", "tally", "leaderboard"}
 HEAVY = {"torch", "nemo", "lightning", "transformers", "grpc", "riva", "librosa"}

@@ -34,6 +34,7 @@ def hypotheses(
     precision: Annotated[str, typer.Option(help="auto (bf16 where the GPU has it), fp32 or bf16.")] = "auto",
     data_root: o.DataRoot = None,
     kind: o.Kind = "auto",
+    sha256: o.Sha256 = "",
 ) -> None:
     """Transcribe a manifest, keyed by row id; every row's fate stands in a ledger beside the output.
 
@@ -50,7 +51,7 @@ def hypotheses(
 
     TranscriptionConfig(batch_size=batch_size, precision=precision)  # refused before anything is loaded
     ledger = o.not_over(output, manifest).with_name(f"{output.stem}.ledger.jsonl")
-    path = resolve(model, "--model")
+    path = resolve(model, "--model", sha256)
     if output.is_file():
         _require_same(output, ledger, manifest, base_digest(path))
         typer.echo(f"{output}: complete already")

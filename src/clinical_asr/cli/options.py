@@ -17,6 +17,7 @@ Terms = Annotated[Path, typer.Option(help="CSV file with the header term,entity_
 Manifest = Annotated[Path, typer.Option(help="NeMo manifest, one JSON object a line.")]
 Output = Annotated[Path, typer.Option(help="File to write.")]
 Folder = Annotated[Path, typer.Option(help="Folder to write into; made if it is not there.")]
+Sha256 = Annotated[str, typer.Option("--sha256", help="Digest the model must have, 64 hex digits; another is refused.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw: the same seed gives the same files.")]
 Voices = Annotated[str, typer.Option(help="Voice ids of eSpeak NG, with commas: accent+variant-r<words/min>-p<pitch>.")]
 DataRoot = Annotated[

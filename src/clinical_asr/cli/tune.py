@@ -105,6 +105,7 @@ def finetune(
     remote_python: r.RemotePython = "python3",
     max_cost: r.MaxCost = 5.0,
     yes: r.Yes = False,
+    sha256: o.Sha256 = "",
 ) -> None:
     """Fine-tune the whole base on the training rows and on replayed general speech; keep the best epoch.
 
@@ -120,7 +121,7 @@ def finetune(
     from clinical_asr.finetune import finetune as tune
 
     config, trainer = load_recipe(recipe), r.runner(runner, remote_python, max_cost, yes)
-    path = resolve(base)
+    path = resolve(base, sha256=sha256)
     inspect_base(path)
     start = _base(base, path)
     learn, judge, general = (_recordings(side, data_root) for side in (train, validation, replay))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,6 +88,7 @@ def cycle(
     remote_python: r.RemotePython = "python3",
     max_cost: r.MaxCost = 5.0,
     yes: r.Yes = False,
+    sha256: o.Sha256 = "",
 ) -> None:
     """One whole turn: benchmark, evaluation, gate, split, fine-tuning, re-evaluation, comparison, decision.
 
@@ -100,7 +102,7 @@ def cycle(
 
     decides, trainer = o.categories(priority), r.runner(runner, remote_python, max_cost, yes)
     request = _request(
-        base, recipe, manifest=manifest, terms=terms, guard=guard, replay=replay, data_root=data_root,
+        base, recipe, sha256=sha256, manifest=manifest, terms=terms, guard=guard, replay=replay, data_root=data_root,
         overrides=overrides, auditions=auditions, waiver=waive_audition, contexts_per_term=contexts_per_term,
         guard_rows=guard_rows, normaliser=normaliser, seed=seed,
         synthesis=SynthesisConfig(voices=o.listed(voices, "--voices"), voices_per_sentence=voices_per_sentence,
@@ -136,7 +138,7 @@ def _example_terms() -> Path:
     return next((path for path in places if path.is_file()), places[-1])
 
 
-def _request(base: str, recipe: str, **order: Any) -> Request:
+def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Request:
     """A request with everything checked that can be checked before work begins."""
     from clinical_asr.bases import check_trainable, inspect_base
     from clinical_asr.cli.engines import check_voices, resolve
@@ -151,7 +153,7 @@ def _request(base: str, recipe: str, **order: Any) -> Request:
         path = order.get(name)
         if path is not None and not path.is_file():
             raise ConfigError(f"no file {path}", where=f"--{name}", mend="check the path")
-    path = resolve(base)
+    path = resolve(base, sha256=sha256)
     check_archive(path)
     check_trainable(inspect_base(path), str(path))
     check_voices(order["synthesis"].voices)
@@ -160,9 +162,11 @@ def _request(base: str, recipe: str, **order: Any) -> Request:
 
 
 def _turn(at: Cycle, request: Request, trainer: TrainModel) -> Decision:
+    from clinical_asr.bases import base_digest
     from clinical_asr.flywheel import turn
 
-    say(f"cycle {at.number} in {at.folder}, base {request.base_name}, recipe {request.recipe.name}")
+    digest = base_digest(request.base)
+    say(f"cycle {at.number} in {at.folder}, base {request.base_name} (sha256 {digest}), recipe {request.recipe.name}")
     return turn(at, request, _engines(at, trainer))
 
 
@@ -191,9 +195,17 @@ def _show(at: Cycle, decision: Decision) -> None:
     if at.comparison("json").exists():
         _show_comparison(read_json(at.comparison("json")))
     show_decision(decision)
+    if decision.next_stage == "deploy":
+        console().print(f"next:     {_deploy_command(at)}", markup=False)
     console().print(f"decision: {at.decision}")
     for page in pages(at):
         console().print(f"open:     {page}")
+
+
+def _deploy_command(at: Cycle) -> str:
+    """What a promoted model is handed over with."""
+    out = at.root / f"handoff_cycle{at.number}"
+    return shlex.join(["clinical-asr", "deploy", "--cycle", str(at.folder), "--out", str(out)])
 
 
 def _show_comparison(found: dict[str, Any]) -> None:
