@@ -1,8 +1,8 @@
 """How loud speech is: the level of its active part, and bringing clips to one level.
 
 A frame of 20 ms is *active* where its power lies within 35 dB of the loudest frame. Pauses would otherwise pull the
-level down, and a slow speaker would seem quieter than a quick one: hence the active speech level of ITU-T P.56, of which
-this is the plain, gated form (a test holds both within 1 dB of each other). Programme loudness (ITU-R BS.1770,
+level down, and a slow speaker would seem quieter than a quick one: hence the active speech level of ITU-T P.56, of
+which this is the plain, gated form (a test holds both within 1 dB of each other). Programme loudness (ITU-R BS.1770,
 EBU R128) is made for broadcasts: its 400 ms blocks have no value for a clip of one word, and its K-weighting measures
 annoyance rather than the power that a signal-to-noise ratio is about. So one measure serves level and ratio alike.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import msgspec
 from clinical_asr import preflight, wav
 from clinical_asr.clips import ClipPlan, Progress, Receipt, silent_progress
 from clinical_asr.errors import ManifestError
+from clinical_asr.growth import Growth, extend
 from clinical_asr.preflight import Line
 from clinical_asr.records import (
     ClinicalUtterance,
@@ -24,7 +25,9 @@ from clinical_asr.records import (
 )
 from clinical_asr.relocation import Rewrite, replace_prefix, rewrite
 
-__all__ = ["ManifestReport", "Rewrite", "build", "check", "replace_prefix", "rewrite"]
+__all__ = [
+    "Growth", "ManifestReport", "Rewrite", "build", "check", "extend", "iter_build", "replace_prefix", "rewrite",
+]  # fmt: skip
 
 _ID_LENGTH = 16  # hex digits of records.row_id
 
@@ -43,7 +46,15 @@ def build(
     Raises AudioError for a clip that is missing or broken.
     """
     pairs = list(zip(plans, receipts, strict=True))
-    return [_built(plan, receipt, audio_folder, manifest_folder) for plan, receipt in progress(pairs, "manifest")]
+    return list(iter_build(progress(pairs, "manifest"), audio_folder, manifest_folder))
+
+
+def iter_build(
+    pairs: Iterable[tuple[ClipPlan, Receipt]], audio_folder: Path, manifest_folder: Path
+) -> Iterator[ClinicalUtterance]:
+    """The same, row by row. Raises AudioError as :func:`build` does."""
+    for plan, receipt in pairs:
+        yield _built(plan, receipt, audio_folder, manifest_folder)
 
 
 def _built(plan: ClipPlan, receipt: Receipt, audio_folder: Path, manifest_folder: Path) -> ClinicalUtterance:

@@ -1,8 +1,8 @@
 """Sounds of a ward, made from their descriptions: mains hum, a heart-rate monitor, an alarm.
 
 An alarm is a burst of ten pulses in the rhythm of IEC 60601-1-8 for high priority (three, two, a pause, three, two): a
-fundamental between 150 and 1000 Hz with at least four harmonics each. Levels are relative to the ventilation under it; the
-ratio to speech is set by whoever mixes.
+fundamental between 150 and 1000 Hz with at least four harmonics each. Levels are relative to the ventilation under it;
+the ratio to speech is set by whoever mixes.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clinical_asr.audio import Plan
     from clinical_asr.clips import ClipPlan
     from clinical_asr.outlook import Outlook
-    from clinical_asr.records import Row, Sentence, Term
+    from clinical_asr.records import Pronunciation, Row, Sentence, Term
 
 R = TypeVar("R", bound="Row")
 NOISE_LEVELS = "In turn, with commas: clean, or room_<s>s, telephone, snr_<dB>db, joined by +."
@@ -32,7 +32,10 @@ def audio(
     voices_per_sentence: Annotated[int, typer.Option(help="Voices that say each sentence, taken in turn.")] = 2,
     noise_levels: Annotated[str, typer.Option(help=NOISE_LEVELS)] = "clean,snr_15db,snr_5db",
     auditions: Annotated[
-        Path | None, typer.Option(help='Verdicts of a listener, one line a term: {"term": ..., "verdict": "good"}.')
+        Path | None,
+        typer.Option(
+            help="Verdicts of a listener, from clinical-asr audition; by default auditions.jsonl in the folder."
+        ),
     ] = None,
     waive_audition: Annotated[
         str, typer.Option(help="Why nobody has listened: a sentence of 20 characters or more; kept in the notes.")
@@ -76,7 +79,8 @@ def audio(
     if audition_only:
         _speak(audition_plans(Plan(rows, said, config)), order, "audition.jsonl")
         return
-    heard = rows if dry_run else _heard(rows, auditions, waive_audition, output_folder)
+    verdicts = auditions or output_folder / "auditions.jsonl"
+    heard = rows if dry_run else _heard(rows, said, verdicts, waive_audition, output_folder)
     _speak(Plan(heard, said, config), order, "manifest.jsonl")
 
 
@@ -126,8 +130,8 @@ class _Order:
 
 
 def _heard(
-    rows: list[Sentence], said: list[Pronunciation], auditions: Path, waiver: str, folder: Path
-) -> list[Sentence]:
+    rows: RowFile[Sentence], said: list[Pronunciation], auditions: Path, waiver: str, folder: Path
+) -> RowFile[Sentence]:
     """Sentences of the terms that may be spoken; the waiver is written down. Raises FlywheelError: nobody listened."""
     from clinical_asr.audition import record_waiver, require_heard, unheard
     from clinical_asr.audition_record import read_auditions

@@ -1,0 +1,137 @@
+"""The speech engine that a command line asks for: eSpeak NG here, or Magpie over the network if the run allows it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from clinical_asr.cli import options as o
+
+if TYPE_CHECKING:
+    from clinical_asr.egress import Egress
+    from clinical_asr.engines.riva_tts import SpeechEndpoint
+
+ENGINES = ("espeak", "magpie")
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What was asked for on the command line; nothing is connected yet."""
+
+    engine: str = "espeak"
+    endpoint: str = ""
+    allow: str = ""
+    tls_ca: Path | None = None
+    requests_per_minute: float = 0.0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        from clinical_asr.errors import ConfigError
+
+        if self.engine not in ENGINES:
+            raise ConfigError(f"{self.engine!r} is no speech engine", "--engine", f"one of {', '.join(ENGINES)}")
+        if self.engine == "espeak" and self.endpoint:
+            raise ConfigError("eSpeak NG speaks on this machine", "--endpoint", "add --engine magpie, or leave it out")
+
+    @property
+    def remote(self) -> bool:
+        """True if sentences go to a service."""
+        return self.engine == "magpie"
+
+    def chosen_voices(self, voices: str) -> tuple[str, ...]:
+        """The voices asked for, or the engine's own. Raises ConfigError for one that eSpeak NG has not."""
+        from clinical_asr.cli.engines import check_voices
+        from clinical_asr.engines.riva_tts import MAGPIE_VOICES
+
+        if not self.remote:
+            return check_voices(o.listed(voices, "--voices"))
+        return MAGPIE_VOICES if voices == o.VOICES else o.listed(voices, "--voices")
+
+    @property
+    def processes(self) -> int:
+        """Worker processes: as many as there are cores for eSpeak NG; a service is asked by this process alone."""
+        return 1 if self.remote else self.workers or len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def speaking(speech: Speech, voices: tuple[str, ...], log: Path) -> Iterator[tuple[Any, Any]]:
+    """(synthesise, markup), connected. What leaves the machine is told first and written to ``log``.
+
+    Raises FlywheelError if the run does not allow it, ConfigError for a voice that the service has not.
+    """
+    if not speech.remote:
+        from clinical_asr.cli.engines import markup, synthesiser
+
+        yield synthesiser(), markup()
+        return
+    from clinical_asr.engines.riva_tts import RivaSpeech
+
+    endpoint, egress = _endpoint(speech), _egress(speech, log)
+    egress.require(endpoint.service, endpoint.address)
+    for line in egress.disclosure():
+        typer.echo(f"leaves this machine: {line}")
+    with RivaSpeech(endpoint, egress) as engine:
+        _require_voices(engine.voices(), voices, endpoint.address)
+        try:
+            yield engine, _as_ssml
+        finally:
+            if engine.drops:
+                typer.echo(f"{engine.drops} requests were refused or broke off and were made again")
+
+
+def _as_ssml(text: str, ipa: Mapping[str, str]) -> str:
+    """A whole document: without its root the service would read the tags aloud."""
+    from clinical_asr.pronunciations import ssml
+
+    return f"<speak>{ssml(text, ipa)}</speak>"
+
+
+def _endpoint(speech: Speech) -> SpeechEndpoint:
+    """``NVIDIA_API_KEY`` and ``TTS_NVCF_FUNCTION_ID`` are read here."""
+    from clinical_asr.egress import is_local
+    from clinical_asr.engines.riva_tts import HOSTED, MAGPIE_FUNCTION, SpeechEndpoint
+
+    address = speech.endpoint or HOSTED
+    ours = address == HOSTED
+    return SpeechEndpoint(
+        address=address,
+        function_id=os.environ.get("TTS_NVCF_FUNCTION_ID", MAGPIE_FUNCTION) if ours else "",
+        key="" if is_local(address) else os.environ.get("NVIDIA_API_KEY", ""),
+        ca=speech.tls_ca.read_bytes() if speech.tls_ca else None,
+        tls=True if speech.tls_ca else None,
+        requests_per_minute=speech.requests_per_minute,
+    )
+
+
+def _egress(speech: Speech, log: Path) -> Egress:
+    from clinical_asr.egress import Egress, parse_allowed
+
+    return Egress(parse_allowed(o.listed(speech.allow, "--allow")) if speech.allow else frozenset(), log)
+
+
+def _require_voices(known: list[str], wanted: tuple[str, ...], where: str) -> None:
+    from clinical_asr.errors import ConfigError
+
+    unknown = [voice for voice in wanted if known and voice not in known]
+    if unknown:
+        raise ConfigError(f"{where} has no voice {unknown[0]!r}", "--voices", f"one of {', '.join(known)}")
+
+
+def require_yes(question: str, yes: bool, ask: Callable[[str], bool] = typer.confirm) -> None:
+    """Go on only after a yes, typed or given as ``--yes``. Raises ConfigError where nobody can be asked."""
+    import sys
+
+    from clinical_asr.errors import ConfigError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{question} Nobody is here to answer", "--yes", "add --yes if it may")
+    if not ask(question):
+        raise typer.Exit(2)
