@@ -21,13 +21,14 @@ import sshd as loopback
 from clinical_asr.config import TrainingConfig, load_recipe
 from clinical_asr.cycle import file_digest
 from clinical_asr.engines.runners import stock
-from clinical_asr.engines.runners.brev import Brev, Rental
+from clinical_asr.engines.runners.brev import Brev
 from clinical_asr.engines.runners.container import ContainerRunner
 from clinical_asr.engines.runners.hosts import Local, Ssh
 from clinical_asr.engines.runners.package import PackageRunner
 from clinical_asr.engines.runners.slurm import Slurm
 from clinical_asr.errors import ConfigError, FlywheelError, TrainingError
 from clinical_asr.jsonl import iter_objects
+from clinical_asr.rental import Rental
 from clinical_asr.training import Example, TrainingJob
 
 SMOKE = load_recipe("smoke")

@@ -83,8 +83,9 @@ def _slurm(detail: str, settings: dict[str, Any]) -> TrainModel:
 
 
 def _brev(detail: str, settings: dict[str, Any]) -> TrainModel:
-    from clinical_asr.engines.runners.brev import Brev, Rental
+    from clinical_asr.engines.runners.brev import Brev
     from clinical_asr.engines.runners.container import ContainerRunner
+    from clinical_asr.rental import Rental
 
     return ContainerRunner(Brev(Rental(max_cost=settings["max_cost"]), ask=_typed, tell=typer.echo))
 

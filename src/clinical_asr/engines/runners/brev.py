@@ -17,41 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from clinical_asr.engines.runners.hosts import Ssh
 from clinical_asr.errors import FlywheelError, TrainingError
-
-DOLLARS_PER_HOUR = 1.50
-"""L40S 48 GB, as published when this was written; ask the vendor for today's."""
-DISK_DOLLARS_PER_GB_MONTH = 0.10
-
-
-@dataclass(frozen=True)
-class Rental:
-    """What is to be rented."""
-
-    name: str = "clinical-asr-sft"
-    gpu: str = "l40s:1"
-    disk_gb: int = 200
-    max_cost: float = 5.0
-    """Dollars after which the machine is ended, whatever it is doing."""
-    keep_disk: bool = False
-    """Stop instead of delete: the disk goes on costing."""
-
-    def cost_text(self) -> str:
-        """What a person must read before saying yes.
-
-        >>> print(Rental().cost_text().splitlines()[0])
-        About to rent clinical-asr-sft: l40s:1, 200 GB of disk, about $1.50 an hour by the second.
-        """
-        night, week = DOLLARS_PER_HOUR * 24, DOLLARS_PER_HOUR * 24 * 7
-        disk = self.disk_gb * DISK_DOLLARS_PER_GB_MONTH
-        after = f"stopped; its disk then costs about ${disk:.0f} a month" if self.keep_disk else "deleted"
-        return "\n".join((
-            f"About to rent {self.name}: {self.gpu}, {self.disk_gb} GB of disk, about ${DOLLARS_PER_HOUR:.2f} an hour "
-            "by the second.",
-            "Three epochs on 100 rows take 15 to 30 minutes there: under $1.",
-            f"Forgotten for a day it costs about ${night:.0f}, for a week about ${week:.0f}.",
-            f"However the work ends, the machine is {after}; after ${self.max_cost:.2f} it is ended anyway.",
-            "Sentences and audio of the benchmark, and the base, are copied to it.",
-        ))  # fmt: skip
+from clinical_asr.rental import DOLLARS_PER_HOUR, Rental
 
 
 @dataclass
@@ -71,7 +37,8 @@ class Brev:
     @contextmanager
     def holding(self, folder: Path) -> Iterator[PurePosixPath]:
         """Ask, rent, copy, yield, copy back, end the rental. Raises FlywheelError unless the person typed YES."""
-        text = f"{self.rental.cost_text()}\nType YES to rent it (anything else cancels): "
+        costs = "\n  ".join(["About to rent a machine.", *self.rental.cost_lines()])
+        text = f"{costs}\nType YES to rent it (anything else cancels): "
         if self.ask(text) != "YES":
             raise FlywheelError("cancelled: nothing was rented", "brev", "type YES in capitals, or use --runner local")
         self._ended = ""
