@@ -131,7 +131,7 @@ class RowWriter:
     def __init__(self, path: Path, kind: type[Row], *, key: str = "id") -> None:
         self.path, self.part = path, path.with_name(path.name + ".part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = _complete_rows(self.part, kind)
+        self.rows = complete_rows(self.part, kind)
         self.known = {getattr(row, key) for row in self.rows}
         self._file = self.part.open("ab")
         self._encoder = msgspec.json.Encoder()
@@ -154,7 +154,7 @@ class RowWriter:
         self._file.close()
 
 
-def _complete_rows(part: Path, kind: type[R]) -> list[R]:
+def complete_rows(part: Path, kind: type[R]) -> list[R]:
     """Rows of an unfinished file; a last line without its newline is cut off the file."""
     if not part.exists():
         return []
