@@ -69,6 +69,11 @@ class Cycle:
         return self._file("auditions.jsonl")
 
     @property
+    def overrides(self) -> Path:
+        """Pronunciations that a person gave in the audition; used where the request names no other file."""
+        return self._file("pronunciation_overrides.csv")
+
+    @property
     def audio(self) -> Path:
         """Clips of the benchmark."""
         return self._file("audio")

@@ -70,7 +70,7 @@ def _conclude(desk: Desk, then: str) -> None:
     if left:
         say(f"{left} terms are left; the same command shows them")
         raise typer.Exit(UNFINISHED)
-    typer.echo(f"all terms are heard: {desk.verdicts}\nnext: {then}")
+    typer.echo(f"every term has its verdict: {desk.verdicts}\nnext: {then}")
 
 
 def _listen_in_a_page(desk: Desk, by: str, then: str, port: int, *, opens: bool) -> None:

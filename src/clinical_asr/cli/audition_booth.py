@@ -86,32 +86,15 @@ def _plans(
 
 def _record(plans: Sequence[ClipPlan], folder: Path) -> list[Receipt]:
     from clinical_asr.audio import synthesise
+    from clinical_asr.cli.engines import markup, synthesiser
 
-    return list(synthesise(plans, folder, _synthesise, markup=_marked, progress=progress))
+    return synthesise(plans, folder, synthesiser(), markup=markup(), progress=progress)
 
 
 def _say(text: str, sounds: Mapping[str, str], voice: str) -> NDArray[np.float32]:
-    return _synthesise(_marked(text, sounds), voice)
+    from clinical_asr.cli.engines import markup, synthesiser
 
-
-def _synthesise(text: str, voice: str) -> NDArray[np.float32]:
-    from clinical_asr.engines.espeak import Espeak, Voice
-
-    return Espeak().synthesise(text, Voice.parse(voice), phonemes=True)
-
-
-def _marked(text: str, sounds: Mapping[str, str]) -> str:
-    """Text as eSpeak NG reads it, with every word of ``sounds`` in its mnemonics: whole words, the longest first."""
-    import re
-
-    from clinical_asr.engines.espeak_ipa import mnemonics
-
-    plain = text.replace("[[", "[ [")
-    if not sounds:
-        return plain
-    said = {word.casefold(): f"[[{mnemonics(ipa)}]]" for word, ipa in sounds.items()}
-    words = "|".join(map(re.escape, sorted(said, key=len, reverse=True)))
-    return re.sub(rf"(?<!\w)({words})(?!\w)", lambda found: said[found[0].casefold()], plain, flags=re.IGNORECASE)
+    return synthesiser()(markup()(text, sounds), voice)
 
 
 def _own_ipa(voice: str) -> Callable[[str], str]:

@@ -4,7 +4,7 @@ const $ = (id) => document.getElementById(id);
 const SAYS = { unheard: "not heard yet", changed: "hear it again", good: "good", fix: "to be mended", drop: "dropped" };
 const SIGNS = { unheard: "", changed: "↻", good: "✓", fix: "✎", drop: "✕" };
 const SOURCES = { g2p: "the speech engine's own rules", override: "given by a person", "merriam-webster": "Merriam-Webster" };
-const PLAY = "M8 5v14l11-7z", STOP = "M7 6h10v12H7z";
+const PLAY = "M8 5v14l11-7z", STOP = "M6 6h12v12H6z";
 const settled = (card) => card.standing === "good" || card.standing === "drop";
 
 let cards = [], at = -1, by = sessionStorage.getItem("by") || "", left = 0, then = "", open = true;
@@ -32,8 +32,9 @@ async function refresh() {
     if (error.status) fail(error); else close();
   }
 }
-function close() {
+function close(why = "The audition has been closed. All verdicts are kept; to go on, type the same command again.") {
   open = false;
+  $("gone").textContent = why;
   speaker.stop();
   $("gone").hidden = false;
   for (const button of document.querySelectorAll(".card button, .card input, #finish")) button.disabled = true;
@@ -46,12 +47,16 @@ function fail(error) {
 
 /* --- drawing -------------------------------------------------------------------------------------------------------- */
 
+let drawn = "";
 function drawList() {
+  const now = JSON.stringify([cards, at, left, then]);
+  if (now === drawn) return; // nothing new: what has the keyboard keeps it
+  drawn = now;
   const done = cards.filter(settled).length;
   $("progress-full").style.width = `${cards.length ? 100 * done / cards.length : 0}%`;
   $("progress").setAttribute("aria-valuenow", done);
   $("progress").setAttribute("aria-valuemax", cards.length);
-  $("count").textContent = `${done} of ${cards.length} heard`;
+  $("count").textContent = `${done} of ${cards.length} judged`;
   $("terms").replaceChildren(...cards.map((one, index) => {
     const button = make("button", { type: "button", className: `entry ${one.standing}` },
       make("span", { className: "sign", ariaHidden: "true", textContent: SIGNS[one.standing] }),
@@ -70,9 +75,9 @@ function drawDone(done) {
   const over = cards.length > 0 && left === 0, fresh = over && $("done").hidden;
   $("done").hidden = !over;
   const dropped = cards.filter((one) => one.standing === "drop").length;
-  $("done-text").textContent = `${done - dropped} good, ${dropped} dropped. No term is left unheard.`;
+  $("done-text").textContent = `${done - dropped} good, ${dropped} dropped. None is left.`;
   $("then").textContent = then;
-  if (fresh) { $("done").focus(); tell("Everything has been heard."); window.scrollTo(0, 0); }
+  if (fresh) { $("done").focus(); tell("Every term has its verdict."); window.scrollTo(0, 0); }
 }
 function sentenceOf(one) {
   const start = one.sentence.toLowerCase().indexOf(one.term.toLowerCase());
@@ -178,6 +183,7 @@ async function judge(verdict, ipa = "") {
     return tell($("heard").textContent);
   }
   busy = true;
+  speaker.stop();
   try {
     const now = await (await ask("verdict", { term: one.term, clip: one.clip, verdict, by, ipa, notes: $("notes").value })).json();
     tell(`${now.term}: ${SAYS[now.standing]}`);
@@ -274,6 +280,7 @@ function named(name) {
 function wire() {
   document.addEventListener("keydown", onKey);
   $("play").addEventListener("click", play);
+  $("word").addEventListener("click", () => say().catch(fail));
   $("good").addEventListener("click", () => judge("good"));
   $("fix").addEventListener("click", () => otherwise($("otherwise").hidden));
   $("drop").addEventListener("click", () => judge("drop"));
@@ -289,7 +296,7 @@ function wire() {
     if (name) { $("name").close(); named(name); }
   });
   $("copy").addEventListener("click", () => navigator.clipboard.writeText(then).then(() => { $("copy").textContent = "Copied"; }));
-  $("finish").addEventListener("click", async () => { try { await ask("finish", {}); } catch { /* it is gone already */ } close(); });
+  $("finish").addEventListener("click", async () => { try { await ask("finish", {}); } catch { /* it is gone already */ } close("Finished. You may close this page and go on in the terminal."); });
 }
 async function start() {
   wire();
