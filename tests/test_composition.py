@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from clinical_asr.composition import compose, orders, read_journal
+from clinical_asr.composition import Request, compose, orders, read_journal
 from clinical_asr.errors import FlywheelError
 from clinical_asr.phi import identifier
 from clinical_asr.prompts import Order, digest, in_style, messages, tidy, unusable
@@ -28,11 +28,12 @@ class Model:
     def __init__(self, reply: Callable[[str, int], str | None] = lambda *_: None) -> None:
         self.reply, self.asked = reply, list[tuple[str, int, Sequence[dict[str, str]]]]()
 
-    def __call__(self, conversation: Sequence[dict[str, str]], *, seed: int, subject: str) -> str:
-        n = len(self.asked)
-        self.asked.append((subject, seed, conversation))
-        usual = f"The ward gave {subject} to bed four and will look at the pressure again {ENDINGS[n % 8]}."
-        return self.reply(subject, n) or usual
+    def __call__(self, requests: Iterable[Request]) -> Iterator[str]:
+        for request in requests:
+            n = len(self.asked)
+            self.asked.append((request.subject, request.seed, request.conversation))
+            usual = f"The ward gave {request.subject} to bed four and will look at the pressure again {ENDINGS[n % 8]}."
+            yield self.reply(request.subject, n) or usual
 
 
 def test_every_order_gets_a_sentence_tagged_with_model_and_prompt(tmp_path: Path) -> None:

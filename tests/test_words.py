@@ -17,6 +17,9 @@ from clinical_asr.cli import main
 KEY = "sk-very-secret-000111"
 
 
+Run = Callable[..., tuple[int, str, str]]
+
+
 @pytest.fixture
 def run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""Sentences by a language model: asked for one at a time, checked, asked again with the reason, never paid for twice.
+"""Sentences by a language model: asked for, checked, asked for again with the reason, never paid for twice.
 
 The model is handed in as a callable. Every sentence that passes goes to a journal at once, under a key made of model,
 prompt, term, context and seed; the same command again asks only for what is not there.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -21,11 +22,18 @@ from clinical_asr.wording import Style
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
 
-class Ask(Protocol):
-    """A language model behind a door: conversation in, reply out. ``subject`` names whose row it is about."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One reply that is wanted. ``subject`` names the term it is about, for the record of what was sent."""
 
-    def __call__(self, conversation: Sequence[Message], *, seed: int, subject: str) -> str:
-        """Raises FlywheelError if there is no reply to be had."""
+    conversation: Sequence[Message]
+    seed: int
+    subject: str
+
+
+Ask = Callable[[Iterable[Request]], Iterable[str]]
+"""A language model behind a door: a reply for each request, in order; empty where none came. Requests may be taken one
+by one, each then knows the replies before it. Raises FlywheelError if there are no replies to be had."""
 
 
 class Composed(Row, frozen=True, kw_only=True):
@@ -83,23 +91,72 @@ def compose(
 
     Raises FlywheelError from ``ask``; what was written before it stays in ``journal``.
     """
-    known = {row.key: row for row in read_journal(journal)}
-    said: dict[str, list[str]] = {}
-    sentences: list[Sentence] = []
-    refused: list[Refused] = []
-    for order in progress(wanted, "sentences"):
-        others = said.setdefault(order.term.term, [])
-        row: Composed | Refused | None = known.get(_key(order, model, style, seed))
-        if row is None:
-            row = _compose_one(order, ask, model, style, seed, tries, tuple(others))
-            if isinstance(row, Composed):
+    desk = _Desk(model, style, seed, {row.key: row for row in read_journal(journal)}, {})
+    for order in wanted:
+        if order_known := desk.known.get(desk.key(order)):
+            desk.said.setdefault(order.term.term, []).append(order_known.text)
+    waiting = [_Try(order) for order in wanted if desk.key(order) not in desk.known]
+    for attempt in range(1, tries + 1):
+        replies = iter(ask(desk.request(one, attempt) for one in waiting))
+        for one in progress(waiting, "sentences" if attempt == 1 else f"asked again ({attempt})"):
+            if row := desk.judge(one, next(replies, ""), attempt):
                 append_row(journal, row)
-        if isinstance(row, Refused):
-            refused.append(row)
-            continue
-        others.append(row.text)
-        sentences.append(_sentence(order, row))
-    return sentences, refused
+        waiting = [one for one in waiting if desk.key(one.order) not in desk.known]
+        if not waiting:
+            break
+    written = [(order, desk.known.get(desk.key(order))) for order in wanted]
+    return [_sentence(order, row) for order, row in written if row], [one.refused() for one in waiting]
+
+
+@dataclass(slots=True)
+class _Try:
+    """An order that no sentence has been found for yet: what came and why it was refused."""
+
+    order: Order
+    reasons: list[str] = field(default_factory=list)
+    reply: str = ""
+
+    def refused(self) -> Refused:
+        return Refused(term=self.order.term.term, context_type=self.order.context, reasons=tuple(self.reasons),
+                       reply=self.reply[:200])  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Desk:
+    """Where replies are judged: what is asked of whom, what has been accepted, what has been said of each term."""
+
+    model: str
+    style: Style
+    seed: int
+    known: dict[str, Composed]
+    said: dict[str, list[str]]
+
+    def key(self, order: Order) -> str:
+        """Identity of a sentence: the same command asks for it once."""
+        parts = (self.model, digest(self.style), order.term.term, order.term.entity_category.value, order.context,
+                 order.number, self.seed)  # fmt: skip
+        return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
+
+    def request(self, one: _Try, attempt: int) -> Request:
+        """The conversation, with the last refusal and its reason; another seed at each attempt."""
+        term = one.order.term.term
+        talk = messages(one.order, self.style, self.said.get(term, ()))
+        draw = int(hashlib.sha256(f"{self.key(one.order)}/{attempt}".encode()).hexdigest()[:7], 16)
+        return Request([*talk, *(again(one.reply, one.reasons[-1]) if one.reasons else [])], draw, term)
+
+    def judge(self, one: _Try, reply: str, attempt: int) -> Composed | None:
+        """The sentence, if it can be used; else the reason is noted."""
+        term, said = one.order.term.term, self.said.setdefault(one.order.term.term, [])
+        one.reply = tidy(reply)
+        if why := unusable(one.reply, term, self.style, said):
+            one.reasons.append(why)
+            return None
+        row = Composed(key=self.key(one.order), text=in_style(one.reply, term, self.style), term=term,
+                       context_type=one.order.context, model=self.model, prompt=digest(self.style), seed=self.seed,
+                       asked=attempt)  # fmt: skip
+        self.known[row.key] = row
+        said.append(row.text)
+        return row
 
 
 def read_journal(path: Path) -> list[Composed]:
@@ -113,23 +170,6 @@ def read_journal(path: Path) -> list[Composed]:
     return read_rows(path, Composed)
 
 
-def _compose_one(
-    order: Order, ask: Ask, model: str, style: Style, seed: int, tries: int, others: Sequence[str]
-) -> Composed | Refused:
-    term, talk, reasons = order.term.term, messages(order, style, others), list[str]()
-    key, text = _key(order, model, style, seed), ""
-    for attempt in range(1, tries + 1):
-        reply = ask(talk, seed=_draw(key, attempt), subject=term)
-        text = tidy(reply)
-        why = unusable(text, term, style, others)
-        if not why:
-            return Composed(key=key, text=in_style(text, term, style), term=term, context_type=order.context,
-                            model=model, prompt=digest(style), seed=seed, asked=attempt)  # fmt: skip
-        reasons.append(why)
-        talk = [*messages(order, style, others), *again(text, why)]
-    return Refused(term=term, context_type=order.context, reasons=tuple(reasons), reply=text[:200])
-
-
 def _sentence(order: Order, row: Composed) -> Sentence:
     return Sentence(
         text=row.text,
@@ -138,13 +178,3 @@ def _sentence(order: Order, row: Composed) -> Sentence:
         context_type=order.context,
         source=f"{row.model}#{row.prompt}",
     )
-
-
-def _key(order: Order, model: str, style: Style, seed: int) -> str:
-    parts = (model, digest(style), order.term.term, order.term.entity_category.value, order.context, order.number, seed)
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
-
-
-def _draw(key: str, attempt: int) -> int:
-    """A seed for one request: the same for the same request, another one when it is asked again."""
-    return int(hashlib.sha256(f"{key}/{attempt}".encode()).hexdigest()[:7], 16)

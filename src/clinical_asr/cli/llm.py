@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import typer
 from clinical_asr.cli.console import progress
 
 if TYPE_CHECKING:
-    from clinical_asr.composition import Refused
+    from clinical_asr.composition import Ask, Refused, Request
     from clinical_asr.egress import Egress
     from clinical_asr.engines.llm import Chat
     from clinical_asr.records import Sentence, Term
@@ -51,7 +51,7 @@ def compose_sentences(
     journal = output.with_name(f"{output.stem}.llm.jsonl")
     chat = _chat(wish, output)
     wanted = orders(terms, CONTEXTS, wish.contexts_per_term)
-    built, refused = compose(wanted, chat, journal, model=wish.model, style=wish.style, seed=wish.seed,
+    built, refused = compose(wanted, _one_by_one(chat), journal, model=wish.model, style=wish.style, seed=wish.seed,
                              tries=wish.tries, progress=progress)  # fmt: skip
     for row in refused:
         typer.echo(f"refused: {row.line()}", err=True)
@@ -61,6 +61,14 @@ def compose_sentences(
         raise FlywheelError(why, wish.model, mend)
     place = {term.term: number for number, term in enumerate(terms)}
     return sorted(built + _frames_for(refused, frames_say), key=lambda sentence: place[sentence.term])
+
+
+def _one_by_one(chat: Chat) -> Ask:
+    def replies(requests: Iterable[Request]) -> Iterator[str]:
+        for request in requests:
+            yield chat(request.conversation, seed=request.seed, subject=request.subject)
+
+    return replies
 
 
 def _chat(wish: Wish, output: Path) -> Chat:
