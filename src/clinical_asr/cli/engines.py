@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from clinical_asr.engines.nemo_words import NemoRecogniser
     from clinical_asr.errors import FlywheelError
     from clinical_asr.hypotheses import Transcriber
     from clinical_asr.training import TrainModel
@@ -70,16 +69,6 @@ def transcriber(path: Path, name: str = "", batch_size: int = 32, precision: str
     quiet()
     config = TranscriptionConfig(batch_size=batch_size, precision=precision)
     return NemoTranscriber(path, config, name)
-
-
-def recogniser(path: Path, name: str, precision: str = "auto") -> NemoRecogniser:
-    """A recogniser of samples in memory, with word times; its ``decoder`` is the :func:`transcriber`."""
-    from clinical_asr.config import TranscriptionConfig
-    from clinical_asr.engines.nemo_asr import NemoTranscriber
-    from clinical_asr.engines.nemo_words import NemoRecogniser
-
-    quiet()
-    return NemoRecogniser(NemoTranscriber(path, TranscriptionConfig(precision=precision), name))
 
 
 def trainer() -> TrainModel:
