@@ -32,6 +32,7 @@ class Wish:
     timeout: float
     allow: str
     fall_back: bool
+    designer: bool
     contexts_per_term: int
     seed: int
     style: Style
@@ -49,9 +50,9 @@ def compose_sentences(
     from clinical_asr.sentences import CONTEXTS
 
     journal = output.with_name(f"{output.stem}.llm.jsonl")
-    chat = _chat(wish, output)
+    ask = _writer(wish, output)
     wanted = orders(terms, CONTEXTS, wish.contexts_per_term)
-    built, refused = compose(wanted, _one_by_one(chat), journal, model=wish.model, style=wish.style, seed=wish.seed,
+    built, refused = compose(wanted, ask, journal, model=wish.model, style=wish.style, seed=wish.seed,
                              tries=wish.tries, progress=progress)  # fmt: skip
     for row in refused:
         typer.echo(f"refused: {row.line()}", err=True)
@@ -63,16 +64,8 @@ def compose_sentences(
     return sorted(built + _frames_for(refused, frames_say), key=lambda sentence: place[sentence.term])
 
 
-def _one_by_one(chat: Chat) -> Ask:
-    def replies(requests: Iterable[Request]) -> Iterator[str]:
-        for request in requests:
-            yield chat(request.conversation, seed=request.seed, subject=request.subject)
-
-    return replies
-
-
-def _chat(wish: Wish, output: Path) -> Chat:
-    """The endpoint. What would leave this machine is said before anything does."""
+def _writer(wish: Wish, output: Path) -> Ask:
+    """Who writes. What would leave this machine is said before anything does."""
     from clinical_asr.egress import Egress, parse_allowed
     from clinical_asr.engines.llm import Chat
     from clinical_asr.errors import ConfigError
@@ -85,7 +78,24 @@ def _chat(wish: Wish, output: Path) -> Chat:
     egress = Egress(parse_allowed(names), output.with_name("egress.jsonl"))
     chat = Chat(wish.url, wish.model, egress, key=os.environ.get(KEY, ""), timeout=wish.timeout)
     _disclose(egress, chat.host)
-    return chat
+    return _designer(chat) if wish.designer else _one_by_one(chat)
+
+
+def _one_by_one(chat: Chat) -> Ask:
+    def replies(requests: Iterable[Request]) -> Iterator[str]:
+        for request in requests:
+            yield chat(request.conversation, seed=request.seed, subject=request.subject)
+
+    return replies
+
+
+def _designer(chat: Chat) -> Ask:
+    """NeMo Data Designer at the same endpoint; its own telemetry is switched off before it is imported."""
+    from clinical_asr.engines.data_designer import TELEMETRY, DataDesigner
+
+    os.environ[TELEMETRY] = "false"
+    root = chat.url.removesuffix("/chat/completions")
+    return DataDesigner(root, chat.model, chat.egress, key=chat.key, timeout=chat.timeout)
 
 
 def _disclose(egress: Egress, host: str) -> None:

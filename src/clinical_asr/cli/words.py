@@ -183,6 +183,9 @@ def sentences(
     allow: Annotated[
         str, typer.Option(help="Services this run may send to, with commas: llm. This machine needs no leave.")
     ] = "",
+    designer: Annotated[
+        bool, typer.Option(help="Ask through NeMo Data Designer, several at a time (extra `designer`).")
+    ] = False,
     fall_back: Annotated[bool, typer.Option(help="Put a frame's sentence where the model's were refused.")] = False,
 ) -> None:
     """Write sentences of 10 to 30 words around every term, in several contexts: from frames, or by a language model.
@@ -207,9 +210,11 @@ def sentences(
         raise ConfigError(f"{style!r} is no style", "--style", "use lower or written")
     listed, known = read_terms(terms), load_frames(frames)
     built = build_sentences(listed, contexts_per_term, seed, frames=known, style=style)  # type: ignore[arg-type]
-    if llm or llm_model:
-        wish = Wish(url=llm, model=llm_model, tries=llm_tries, timeout=llm_timeout, allow=allow, fall_back=fall_back,
-                    contexts_per_term=contexts_per_term, seed=seed, style=style)  # type: ignore[arg-type]  # fmt: skip
+    if llm or llm_model or designer:
+        wish = Wish(
+            url=llm, model=llm_model, tries=llm_tries, timeout=llm_timeout, allow=allow, fall_back=fall_back,
+            designer=designer, contexts_per_term=contexts_per_term, seed=seed, style=style,  # type: ignore[arg-type]
+        )  # fmt: skip
         built = compose_sentences(listed, built, wish, output)
     write_rows(output, built)
     typer.echo(f"{output}: {told(Counter(sentence.context_type for sentence in built), 'sentences')}")
