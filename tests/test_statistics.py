@@ -40,30 +40,6 @@ def clustered_outcomes(
 
 
 @pytest.mark.parametrize("icc", [0.0, 0.07, 0.22])
-@pytest.mark.parametrize(("rows", "terms", "runs"), [(100, 20, 3000), (500, 25, 2000)])
-def test_sign_flip_keeps_its_level(rows: int, terms: int, runs: int, icc: float) -> None:
-    """Before and after differ per term but not on average: false positives at a nominal 5 % stay within 3 to 7 %."""
-    draw = np.random.default_rng(11)
-    before, after = (clustered_outcomes(draw, runs, terms, rows // terms, icc) for _ in range(2))
-    differences = (after - before).mean(axis=2)
-    if terms <= 20:
-        p_values = [sign_flip_test(one) for one in differences]
-    else:
-        p_values = _many_flips(differences)
-        for place in range(3):  # the vectorised stand-in and the product agree
-            assert sign_flip_test(differences[place]) == pytest.approx(p_values[place], abs=0.01)
-    share = float((np.array(p_values) <= 0.05).mean())
-    assert 0.03 <= share <= 0.07
-
-
-def _many_flips(differences: np.ndarray) -> np.ndarray:
-    """Sign-flip p-values of many runs at once with shared random signs."""
-    signs = np.random.default_rng(5).integers(0, 2, (20_000, differences.shape[1])) * 2.0 - 1
-    extreme = np.abs(differences @ signs.T) >= np.abs(differences.sum(axis=1, keepdims=True)) - 1e-9
-    return (extreme.sum(axis=1) + 1) / (len(signs) + 1)
-
-
-@pytest.mark.parametrize("icc", [0.0, 0.07, 0.22])
 @pytest.mark.parametrize(("rows", "terms"), [(100, 20), (500, 25)])
 def test_t_interval_of_the_mean_difference_covers_zero(rows: int, terms: int, icc: float) -> None:
     draw = np.random.default_rng(12)
