@@ -195,7 +195,10 @@ def firmness_of(board: Leaderboard, config: GateConfig) -> Firmness:
     lines = [line for line in board.by_term if line.entity_category in wanted and line.occurrences]
     ker = pooled_ker(lines)
     if ker is None:
-        return Firmness(None, None, None, 0, 0, None, None, "no row of a priority category was scored")
+        known = priority_ker(board, config)
+        unmeasured, no_terms = "no row of a priority category was scored", "how firm is not known without its terms"
+        note = unmeasured if known is None else no_terms
+        return Firmness(known, None, None, 0, 0, None, None, note)
     clusters = [line.key for line in lines for _ in range(line.occurrences)]
     missed = [float(i < line.misses) for line in lines for i in range(line.occurrences)]
     low, high = clustered_proportion_interval(missed, clusters)
