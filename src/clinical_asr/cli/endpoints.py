@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,15 @@ if TYPE_CHECKING:
     from clinical_asr.egress import Egress
     from clinical_asr.engines.nemo_words import NemoRecogniser
     from clinical_asr.engines.riva_asr import Endpoint, RivaTranscriber
+
+Address = Annotated[
+    str, typer.Option("--endpoint", help="HOST:PORT of a Riva service, or nvcf; by default $ASR_ENDPOINT.")
+]
+Allow = Annotated[str, typer.Option(help="Services that may be sent something, with commas: nvcf, endpoint.")]
+Concurrency = Annotated[int, typer.Option(help="Rows asked for at the same time.")]
+Language = Annotated[str, typer.Option(help="Language of the speech; by default en-US, or en for hosted Whisper.")]
+Tls = Annotated[bool, typer.Option("--tls", help="Speak TLS on this machine too; to others it always is.")]
+TlsCa = Annotated[Path | None, typer.Option(help="PEM certificate of the authority behind the service's own.")]
 
 HOSTED = "nvcf"
 TOKEN = "CLINICAL_ASR_TOKEN"
@@ -26,6 +36,16 @@ def recogniser(path: Path, name: str, precision: str = "auto") -> NemoRecogniser
 
     quiet()
     return NemoRecogniser(NemoTranscriber(path, TranscriptionConfig(precision=precision), name))
+
+
+def is_remote(model: str, address: str) -> bool:
+    """True if a service is asked, not a model. Raises ConfigError where it cannot be told."""
+    from clinical_asr.errors import ConfigError
+
+    remote = bool(address or (not model and os.environ.get("ASR_ENDPOINT")))
+    if remote == bool(model):
+        raise ConfigError("either a model or a service transcribes", "--model and --endpoint", "give one of them")
+    return remote
 
 
 def endpoint(
@@ -72,3 +92,10 @@ def remote_transcriber(where: Endpoint, permitted: Egress, journal: Path | None 
     from clinical_asr.leaving import ProvedSynthetic
 
     return RivaTranscriber(where, permitted, ProvedSynthetic().check, journal)
+
+
+def remote(where: Endpoint, allow: str, output: Path) -> tuple[str, Callable[[], RivaTranscriber]]:
+    """Identity of a service's model and its recogniser; the journals stand beside ``output``."""
+    permitted = egress(allow, output.with_name("egress.jsonl"))
+    found = remote_transcriber(where, permitted, output.with_name(f"{output.stem}.answers.jsonl"))
+    return found.digest, lambda: found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clinical_asr.cli import endpoints as e
 from clinical_asr.cli import options as o
 from clinical_asr.cli.boards import leaderboard
 from clinical_asr.cli.console import progress, show_decision, table
@@ -14,6 +16,7 @@ from clinical_asr.cli.scored import read_scored
 from clinical_asr.cli.scoring import scores
 
 if TYPE_CHECKING:
+    from clinical_asr.hypotheses import Transcriber
     from clinical_asr.records import LedgerEntry
 
 PANEL = "Evaluate"
@@ -28,38 +31,59 @@ def register(app: typer.Typer) -> None:
 
 def hypotheses(
     manifest: o.Manifest,
-    model: Annotated[str, typer.Option(help="A .nemo file, mini, or a Hugging Face id.")],
     output: o.Output,
+    model: Annotated[str, typer.Option(help="A .nemo file, mini, or a Hugging Face id.")] = "",
     batch_size: Annotated[int, typer.Option(help="Utterances at a time, of similar duration.")] = 32,
     precision: Annotated[str, typer.Option(help="auto (bf16 where the GPU has it), fp32 or bf16.")] = "auto",
     data_root: o.DataRoot = None,
     kind: o.Kind = "auto",
     sha256: o.Sha256 = "",
+    endpoint: e.Address = "",
+    allow: e.Allow = "",
+    concurrency: e.Concurrency = 4,
+    language: e.Language = "",
+    tls: e.Tls = False,
+    tls_ca: e.TlsCa = None,
 ) -> None:
     """Transcribe a manifest, keyed by row id; every row's fate stands in a ledger beside the output.
 
     Rows whose recording cannot be used are failed with the reason; a fault of a row itself stops the command (exit 2).
-    The same command again continues; an output that is there is complete.
+    The same command again continues; an output that is there is complete. With --endpoint a service that speaks
+    Riva's protocol is asked instead of a model: answers are journalled and never asked for twice, and what leaves this
+    machine is only what --allow names, over TLS, with a receipt of its synthesis.
 
     Example: clinical-asr hypotheses --manifest benchmark/manifest.jsonl --model mini --output baseline_hyps.jsonl
+
+    Example: clinical-asr hypotheses --manifest manifest.jsonl --endpoint 127.0.0.1:50051 --output served.jsonl
     """
-    from clinical_asr.bases import base_digest
-    from clinical_asr.cli.engines import resolve, transcriber
     from clinical_asr.cli.manifests import usable_rows
     from clinical_asr.config import TranscriptionConfig
     from clinical_asr.hypotheses import transcribe_rows
 
     TranscriptionConfig(batch_size=batch_size, precision=precision)  # refused before anything is loaded
     ledger = o.not_over(output, manifest).with_name(f"{output.stem}.ledger.jsonl")
-    path = resolve(model, "--model", sha256)
+    engine: Callable[[], Transcriber]
+    if e.is_remote(model, endpoint):
+        where = e.endpoint(endpoint, language, concurrency, tls, tls_ca)
+        digest, engine = e.remote(where, allow, output)
+    else:
+        digest, engine = _local(model, sha256, batch_size, precision)
     if output.is_file():
-        _require_same(output, ledger, manifest, base_digest(path))
+        _require_same(output, ledger, manifest, digest)
         typer.echo(f"{output}: complete already")
         return
     rows, unheard = usable_rows(manifest, kind, data_root)
-    engine = transcriber(path, _model_name(model), batch_size, precision)
-    entries = transcribe_rows(rows, manifest.parent, engine, output, ledger, progress=progress)
+    entries = transcribe_rows(rows, manifest.parent, engine(), output, ledger, progress=progress)
     _tell_fates(output, ledger, entries, unheard)
+
+
+def _local(model: str, sha256: str, batch_size: int, precision: str) -> tuple[str, Callable[[], Transcriber]]:
+    """Digest of a model's file, and what loads it."""
+    from clinical_asr.bases import base_digest
+    from clinical_asr.cli.engines import resolve, transcriber
+
+    path = resolve(model, "--model", sha256)
+    return base_digest(path), lambda: transcriber(path, _model_name(model), batch_size, precision)
 
 
 def _model_name(model: str) -> str:

@@ -1,4 +1,4 @@
-"""``clinical-asr serve``: a model behind Riva's own protocol."""
+"""``clinical-asr serve``: a model behind Riva's own protocol; ``parity`` asks whether it hears what it should."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clinical_asr.cli import options as o
+from clinical_asr.cli.endpoints import TOKEN
+from clinical_asr.cli.parity import parity
 
 if TYPE_CHECKING:
     from clinical_asr.engines.riva_server import Identity, ServedModel, ServingConfig
 
 PANEL = "Ship"
-TOKEN = "CLINICAL_ASR_TOKEN"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    app.command(rich_help_panel=PANEL)(serve)
+    for command in (serve, parity):
+        app.command(rich_help_panel=PANEL)(command)
 
 
 def serve(
