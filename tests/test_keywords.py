@@ -103,6 +103,17 @@ def test_every_occurrence_said_and_every_one_heard_is_accounted_for_once(
         assert count.hits + count.false_insertions == heard[term], (term, count)
 
 
+@given(MANY, MANY)
+@settings(max_examples=800, deadline=None)
+def test_counting_by_the_row_and_by_the_place_differ_by_the_terms_that_moved(left: list[str], right: list[str]) -> None:
+    """A board counts by the row, ``scores --terms`` by the place: what one calls moved, the other misses and inserts."""
+    placed = APART.score(" ".join(left), " ".join(right))
+    said, heard = (Counter(one.term for one in APART.find_words(words)) for words in (left, right))
+    for term, count in placed.items():
+        hits, surplus = min(said[term], heard[term]), max(0, heard[term] - said[term])
+        assert hits - count.hits == count.false_insertions - surplus >= 0
+
+
 @given(WORDS, WORDS, st.booleans())
 @settings(max_examples=600, deadline=None)
 def test_terms_inside_other_terms_are_never_counted_beyond_what_was_heard(

@@ -2,6 +2,11 @@
 
 Every place where a term stands in the hypothesis is given to at most one occurrence that was said, and what is left
 over is what nobody said. So hits and false insertions of a term never count the same words twice, nor lose any.
+
+This is counting **by the place**, for transcripts of any length. A leaderboard's rows are single sentences, and there a
+term is heard if it stands anywhere in the row (strict KER) and inserted if it stands there more often than it was said:
+counting **by the row**. A term that only moved within its text is right by the row, and both missed and inserted by the
+place; but for such terms the two agree.
 """
 
 from __future__ import annotations
