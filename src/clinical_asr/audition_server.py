@@ -131,7 +131,7 @@ class _Refusal(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     server: AuditionServer
-    protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.0"  # a connection a request: none outlives the server and answers for it
     server_version, sys_version = "clinical-asr", ""
     timeout = SLOWEST
 
@@ -260,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say no and hang up: the rest of the request, if there is one, was not read."""
         self.close_connection = True
         with contextlib.suppress(OSError):
-            self._send(msgspec.json.encode({"error": why}), "application/json", status, {"Connection": "close"})
+            self._send(msgspec.json.encode({"error": why}), "application/json", status)
             self._drain()
 
     def _drain(self) -> None:

@@ -1,0 +1,277 @@
+"""The audition as a listener meets it: the whole command in a real browser by keyboard alone, and without a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booth import booth
+from clinical_asr.audition_desk import Desk
+from clinical_asr.audition_record import read_auditions
+from clinical_asr.audition_server import AuditionServer
+from clinical_asr.cycle import Cycle
+from clinical_asr.errors import FlywheelError
+from clinical_asr.pronunciations import read_overrides
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+TERMS = "term,entity_category\ncefazolin,drug\nheparin,drug\ntroponin,lab\n"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    if not shutil.which(CHROMIUM):
+        pytest.skip(f"needs a Chromium at {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def cycle_folder(tmp_path: Path) -> Path:
+    (tmp_path / "terms.csv").write_text(TERMS, encoding="utf-8")
+    return tmp_path / "c" / "cycle1"
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    terms = folder.parents[1] / "terms.csv"
+    return [sys.executable, "-m", "clinical_asr", "audition", "--terms", str(terms), "--folder", str(folder), *more]
+
+
+def until(page: Any, condition: str, seconds: float = 20.0) -> None:
+    """Ask again until it is so. (The page's policy forbids the eval that Playwright's own waiting needs.)"""
+    end = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(30)
+
+
+def complaints_of(page: Any) -> list[str]:
+    found: list[str] = []
+    page.on("console", lambda message: found.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("dialog", lambda dialog: (found.append("a dialog"), dialog.dismiss()))
+    return found
+
+
+HEARD = "document.getElementById('heard').className === 'heard yes'"
+
+
+def term_is(term: str) -> str:
+    return f"document.getElementById('term').textContent === '{term}'"
+
+
+@pytest.mark.browser
+def test_a_clinician_listens_by_keyboard_alone_and_the_gate_opens(browser: Any, cycle_folder: Path) -> None:
+    """eSpeak NG, the real command, one good, one mended and heard again, one dropped."""
+    listening = subprocess.Popen(
+        command(cycle_folder, "--no-open", "--voice", "en-us+Alicia-r400-p50"), stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert listening.stdout
+    url = re.search(r"http://\S+", listening.stdout.readline())
+    assert url
+    page = browser.new_page()
+    complaints, asked = complaints_of(page), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url[0])
+    until(page, "document.getElementById('name').open")
+    page.keyboard.type("Dr Lin")
+    page.keyboard.press("Enter")
+    until(page, term_is("cefazolin") + " && document.activeElement.id === 'card'")
+    until(page, "document.getElementById('wave-all').getAttribute('d').length > 1000")
+
+    page.keyboard.press("1")  # not heard: refused, and said why
+    until(page, "document.getElementById('heard').className === 'heard wrong'")
+    assert "Play it to the end first" in page.inner_text("#heard")
+    assert not read_auditions(cycle_folder / "auditions.jsonl")
+    page.keyboard.press(" ")
+    until(page, HEARD)
+    page.keyboard.press("n")
+    page.keyboard.type("clear")
+    page.keyboard.press("Enter")
+    page.keyboard.press("1")
+
+    until(page, term_is("heparin"))
+    page.keyboard.press("2")
+    until(page, "document.activeElement.id === 'own-ipa'")
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text("ˈhɛpəɹɪn")
+    page.keyboard.press("Enter")  # hear it
+    page.wait_for_timeout(300)
+    assert page.inner_text("#own-error") == ""
+    page.keyboard.press("Control+Enter")
+    until(page, "document.getElementById('standing').textContent === 'hear it again'")
+    until(page, HEARD)  # plays by itself
+    page.keyboard.press("1")
+
+    until(page, term_is("troponin"))
+    page.keyboard.press("3")
+    until(page, "!document.getElementById('done').hidden && document.activeElement.id === 'done'")
+    assert page.inner_text("#count") == "3 of 3 judged" and "2 good, 1 dropped" in page.inner_text("#done-text")
+    then = page.inner_text("#then")
+    assert then.startswith("clinical-asr cycle --base mini --terms")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # Finish
+    assert listening.wait(10) == 0 and then in listening.stdout.read()
+    listening.stdout.close()
+    assert not complaints and all(one.startswith(("http://127.0.0.1:", "blob:http://127.0.0.1:")) for one in asked)
+    page.close()
+
+    rows = read_auditions(cycle_folder / "auditions.jsonl")
+    assert [(row.term, row.verdict.value, row.ipa, row.new_ipa, row.notes) for row in rows] == [
+        ("cefazolin", "good", "", "", "clear"), ("heparin", "fix", "", "ˈhɛpəɹɪn", ""),
+        ("heparin", "good", "ˈhɛpəɹɪn", "", ""), ("troponin", "drop", "", "", ""),
+    ]  # fmt: skip
+    assert {row.by for row in rows} == {"Dr Lin"} and all(row.audio_digest and row.at for row in rows)
+    (fix,) = read_overrides(cycle_folder / "pronunciation_overrides.csv")
+    assert (fix.term, fix.ipa, fix.verified_by) == ("heparin", "ˈhɛpəɹɪn", "Dr Lin")
+    again = subprocess.run(command(cycle_folder), capture_output=True, text=True, timeout=60)
+    assert again.returncode == 0 and "nothing is left to hear" in again.stdout and then in again.stdout
+    assert gate(cycle_folder) == ["cefazolin", "heparin"]
+
+
+def gate(folder: Path) -> list[str]:
+    """The terms that a cycle over this folder would speak in full."""
+    from clinical_asr import pronunciations
+    from clinical_asr.benchmark import heard_terms
+    from clinical_asr.terms import read_terms
+    from wheel import Works, engines, request
+
+    at = Cycle(folder.parent, 1)
+    terms = read_terms(folder.parents[1] / "terms.csv")
+    order = request(folder.parents[1] / "wheel", terms=folder.parents[1] / "terms.csv", waiver="")
+    said = pronunciations.resolve(terms, read_overrides(at.overrides))
+    return [term.term for term in heard_terms(at, order, engines(Works(), at, []), terms, said)]
+
+
+def test_a_cycle_without_verdicts_names_the_command(cycle_folder: Path) -> None:
+    terms = cycle_folder.parents[1] / "terms.csv"
+    with pytest.raises(FlywheelError) as refused:
+        gate(cycle_folder)
+    assert f"listen: clinical-asr audition --terms {terms} --folder {cycle_folder} (or waive" in str(refused.value)
+
+
+@pytest.mark.browser
+def test_two_tabs_see_each_other_and_a_foreign_page_gets_nothing(browser: Any, tmp_path: Path) -> None:
+    with AuditionServer(Desk(tmp_path, booth(tmp_path)), by="Dr Lin") as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        first, second = browser.new_page(), browser.new_page(color_scheme="dark")
+        for page in (first, second):
+            page.goto(server.url)
+            until(page, term_is("cefazolin"))
+        first.keyboard.press("3")
+        until(first, term_is("heparin"))
+        until(second, "document.getElementById('standing').textContent === 'dropped'")
+        second.keyboard.press("j")
+        second.keyboard.press("ArrowDown")
+        until(second, term_is("apixaban"))
+        second.keyboard.press(" ")
+        until(second, HEARD)
+        second.keyboard.press("1")
+        until(first, "document.getElementById('count').textContent === '2 of 3 judged'")
+        first.keyboard.press("?")
+        assert first.evaluate("document.getElementById('help').open")
+        foreign = browser.new_page()
+        foreign.goto("data:text/html,<title>elsewhere</title>")
+        reached = foreign.evaluate(f"fetch('{server.url}state').then(() => 'reached', () => 'blocked')")
+        assert reached == "blocked"
+        server.shutdown()
+        thread.join()
+    until(first, "!document.getElementById('gone').hidden")  # the page says that it is over
+    for page in (first, second, foreign):
+        page.close()
+    assert [(row.term, row.verdict.value) for row in read_auditions(tmp_path / "auditions.jsonl")] == [
+        ("cefazolin", "drop"), ("apixaban", "good"),
+    ]  # fmt: skip
+
+
+def player(folder: Path, code: int = 0) -> dict[str, str]:
+    """A machine whose only player notes what it is given."""
+    folder.mkdir()
+    script = folder / "pw-play"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {folder}/played\nexit {code}\n')
+    script.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin"}
+
+
+def in_terminal(folder: Path, answers: str, environment: dict[str, str], *more: str) -> Any:
+    return subprocess.run(
+        command(folder, "--terminal", *more), input=answers, env=environment, capture_output=True, text=True, timeout=90
+    )
+
+
+def test_the_terminal_does_the_same(cycle_folder: Path, tmp_path: Path) -> None:
+    machine = player(tmp_path / "bin")
+    first = in_terminal(cycle_folder, "Dr Lin\n1\n2 rrr\n2 ˈhɛpəɹɪn\nn now right\n1\n", machine)
+    assert first.returncode == 3 and "r is a trill" in first.stdout and "1 terms are left" in first.stdout
+    played = (tmp_path / "bin" / "played").read_text().splitlines()
+    assert len(played) == 4 and all(Path(path).is_file() for path in played)  # two terms, the mended one, the third
+    second = in_terminal(cycle_folder, "w\ns\n1\n3\n", machine, "--by", "Dr Wu")
+    assert (
+        second.returncode == 0 and "1 of 1  troponin" in second.stdout and "next: clinical-asr cycle" in second.stdout
+    )
+    rows = read_auditions(cycle_folder / "auditions.jsonl")
+    assert [(row.term, row.verdict.value, row.by, row.played, row.notes) for row in rows] == [
+        ("cefazolin", "good", "Dr Lin", "player", ""), ("heparin", "fix", "Dr Lin", "player", ""),
+        ("heparin", "good", "Dr Lin", "player", "now right"), ("troponin", "drop", "Dr Wu", "player", ""),
+    ]  # fmt: skip
+    assert gate(cycle_folder) == ["cefazolin", "heparin"]
+
+
+def test_without_a_player_the_listener_says_so(cycle_folder: Path, tmp_path: Path) -> None:
+    ran = in_terminal(cycle_folder, "1\nheard\n1\nq\n", player(tmp_path / "bin", code=1), "--by", "Dr Lin")
+    assert "play this file, then type heard" in ran.stdout and "was not played to its end" in ran.stdout
+    (row,) = read_auditions(cycle_folder / "auditions.jsonl")
+    assert (row.verdict.value, row.played) == ("good", "said so")
+
+
+def test_ctrl_c_leaves_what_was_said(cycle_folder: Path) -> None:
+    listening = subprocess.Popen(
+        command(cycle_folder, "--terminal", "--by", "Dr Lin"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert listening.stdin
+    listening.stdin.write("3\n")
+    listening.stdin.flush()
+    end = time.monotonic() + 60
+    while not (cycle_folder / "auditions.jsonl").exists() or not (cycle_folder / "auditions.jsonl").read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    listening.send_signal(signal.SIGINT)
+    _, error = listening.communicate(timeout=20)
+    assert listening.returncode == 130 and "interrupted" in error
+    (row,) = map(json.loads, (cycle_folder / "auditions.jsonl").read_text().splitlines())
+    assert row["verdict"] == "drop"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--voice", "nobody"], "'nobody' is no voice id"),
+        (["--sentences", "none.jsonl"], "none.jsonl: no such file"),
+        (["--pronunciations", "none.jsonl"], "none.jsonl: no such file"),
+        (["--overrides", "terms.csv"], "terms.csv line 1, ipa: column is missing"),
+    ],
+)
+def test_wrong_input_is_one_line(cycle_folder: Path, more: list[str], why: str) -> None:
+    ran = subprocess.run(
+        command(cycle_folder, *more), capture_output=True, text=True, timeout=60, cwd=cycle_folder.parents[1]
+    )
+    assert ran.returncode == 2 and why in ran.stderr and len(ran.stderr.splitlines()) == 1
