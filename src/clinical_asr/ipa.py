@@ -34,19 +34,23 @@ _MEANT = {
 }
 
 
+class PhonemeError(FlywheelError):
+    """A transcription that is none, or that holds a sound an engine cannot make."""
+
+
 def require_ipa(ipa: str) -> None:
-    """Raises FlywheelError naming the first character that no IPA transcription has, its place and the mend.
+    """Raises PhonemeError naming the first character that no IPA transcription has, its place and the mend.
 
     A trilled r counts as a slip: who writes ``r`` for English means ɹ.
 
     >>> require_ipa("sɛˈfæzəlɪn")
     >>> require_ipa("ˈhɛpərɪn")
     Traceback (most recent call last):
-    clinical_asr.errors.FlywheelError: IPA 'ˈhɛpərɪn': 'r' at character 6 cannot be used; r is a trill, ...
+    clinical_asr.ipa.PhonemeError: IPA 'ˈhɛpərɪn': 'r' at character 6 cannot be used; r is a trill, ...
     """
     text = decomposed(ipa)
     if not text:
-        raise FlywheelError("is empty", "IPA", "write IPA, like sɛˈfæzəlɪn")
+        raise PhonemeError("is empty", "IPA", "write IPA, like sɛˈfæzəlɪn")
     for position, character in enumerate(text, 1):
         if character not in _ALLOWED:
             raise refusal(ipa, character, position, _MEANT.get(character, "write IPA, like sɛˈfæzəlɪn"))
@@ -61,6 +65,6 @@ def decomposed(ipa: str) -> str:
     return " ".join(unicodedata.normalize("NFD", ipa.strip().strip("/")).replace("g", "ɡ").split())
 
 
-def refusal(ipa: str, symbol: str, position: int, mend: str) -> FlywheelError:
+def refusal(ipa: str, symbol: str, position: int, mend: str) -> PhonemeError:
     """The error that names a symbol and its place, counted from 1."""
-    return FlywheelError(f"{symbol!r} at character {position} cannot be used", f"IPA {ipa!r}", mend)
+    return PhonemeError(f"{symbol!r} at character {position} cannot be used", f"IPA {ipa!r}", mend)

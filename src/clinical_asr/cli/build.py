@@ -6,7 +6,7 @@ import typer
 
 from clinical_asr.cli.audition import audition
 from clinical_asr.cli.manifests import manifest_app
-from clinical_asr.cli.sounds import pronunciations
+from clinical_asr.cli.sounds import pronunciations, say
 from clinical_asr.cli.speak import audio, general
 from clinical_asr.cli.words import sentences, terms_app
 
@@ -16,6 +16,6 @@ PANEL = "Build"
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
     app.add_typer(terms_app, name="terms", rich_help_panel=PANEL)
-    for command in (sentences, pronunciations, audition, audio, general):
+    for command in (sentences, pronunciations, say, audition, audio, general):
         app.command(rich_help_panel=PANEL)(command)
     app.add_typer(manifest_app, name="manifest", rich_help_panel=PANEL)

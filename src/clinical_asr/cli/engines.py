@@ -46,6 +46,36 @@ def _marked(text: str, ipa: Mapping[str, str]) -> str:
     return phonemic(pieces(text, ipa)) if ipa else text
 
 
+def require_sayable(ipa: str) -> None:
+    """Raises PhonemeError for IPA that the offline engine cannot say, naming symbol and place.
+
+    Said and traced in American: what comes out must be what was asked for, up to the accent's documented allophones.
+    """
+    from clinical_asr.engines.espeak import Espeak, Voice
+    from clinical_asr.engines.espeak_ipa import agrees, phonemic
+    from clinical_asr.ipa import PhonemeError
+
+    heard = Espeak().trace(phonemic([("", None), (ipa, ipa)]), Voice())
+    if not agrees(ipa, heard, "en-us"):
+        raise PhonemeError(f"is said {heard!r}", f"IPA {ipa!r}", "write it another way, or use another engine")
+
+
+def own_ipa(text: str) -> str:
+    """How the offline engine reads a text by its own rules, in American."""
+    from clinical_asr.engines.espeak import Espeak, Voice
+
+    return Espeak().phonemes(text, Voice())
+
+
+def traced(text: str, voice_id: str) -> str:
+    """IPA of what `synthesiser` says. Raises ConfigError for an unknown voice."""
+    from clinical_asr.engines.espeak import Espeak, Voice
+    from clinical_asr.engines.espeak_ipa import Phonemic
+
+    voice = Voice.parse(voice_id)
+    return Espeak().trace(text, voice) if isinstance(text, Phonemic) else Espeak().phonemes(text, voice)
+
+
 def check_voices(voice_ids: tuple[str, ...], flag: str = "--voices") -> tuple[str, ...]:
     """The same ids, each proved to be readable before any work begins. Raises ConfigError naming the flag."""
     from clinical_asr.engines.espeak import Espeak, Voice

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from clinical_asr.errors import FlywheelError
-from clinical_asr.ipa import decomposed, refusal, require_ipa
+from clinical_asr.ipa import PhonemeError, decomposed, refusal, require_ipa
 
 VOWELS = {
     "æ": "a", "a": "a", "ɐ": "a#", "ʌ": "V", "ɑː": "A:", "ɑ": "A:", "ɒ": "0", "ɔː": "O:", "ɔ": "O", "ə": "@",
@@ -114,16 +113,16 @@ def mnemonics(ipa: str) -> str:
     "h|'E|p|@|r|I|n"
     >>> mnemonics("ˈhɑːɹt ˈreɪt")
     Traceback (most recent call last):
-    clinical_asr.errors.FlywheelError: IPA 'ˈhɑːɹt ˈreɪt': 'r' at character 9 cannot be used; r is a trill, ...
+    clinical_asr.ipa.PhonemeError: IPA 'ˈhɑːɹt ˈreɪt': 'r' at character 9 cannot be used; r is a trill, ...
 
     Raises:
-        FlywheelError: a symbol the engine cannot say, a stress mark without a vowel, no stress at all; it says where.
+        PhonemeError: a symbol the engine cannot say, a stress mark without a vowel, no stress at all; it says where.
     """
     return " ".join(_word(word) for word in _words(ipa))
 
 
 def _words(ipa: str) -> list[Symbols]:
-    """The symbols of each word. Raises FlywheelError for what cannot be stressed as it is written."""
+    """The symbols of each word. Raises PhonemeError for what cannot be stressed as it is written."""
     words: list[Symbols] = [[]]
     for kind, symbol, position in symbols(ipa):
         if kind == "space":
@@ -135,13 +134,13 @@ def _words(ipa: str) -> list[Symbols]:
     nuclei = [at for word in words for at in word if at[0] in _NUCLEI]
     if not any(symbol == "ˈ" for word in words for _, symbol, _ in word):
         if len(nuclei) > 1:
-            raise FlywheelError("no syllable is stressed", f"IPA {ipa!r}", "put ˈ before the one that is")
+            raise PhonemeError("no syllable is stressed", f"IPA {ipa!r}", "put ˈ before the one that is")
         words = [[("stress", "ˈ", 0), *(at for at in words[0] if at[0] != "stress")]]
     return words
 
 
 def symbols(ipa: str) -> Symbols:
-    """The sounds and marks of a transcription. Raises FlywheelError naming the first that the engine cannot say."""
+    """The sounds and marks of a transcription. Raises PhonemeError naming the first that the engine cannot say."""
     require_ipa(ipa)
     text, found, position = decomposed(ipa), [], 0
     while position < len(text):
@@ -169,7 +168,7 @@ def _check_word(ipa: str, word: Symbols) -> None:
         raise refusal(ipa, *open_mark, "put it before a syllable: a vowel must follow")
     if not any(kind in _NUCLEI for kind, _, _ in word):
         said = "".join(symbol for _, symbol, _ in word)
-        raise FlywheelError(f"{said!r} has no vowel", f"IPA {ipa!r}", "write it as it is said, letters by their names")
+        raise PhonemeError(f"{said!r} has no vowel", f"IPA {ipa!r}", "write it as it is said, letters by their names")
 
 
 def _stressed(word: Symbols) -> list[tuple[str, str]]:
@@ -200,7 +199,7 @@ def spoken(ipa: str, language: str) -> str:
     >>> spoken("ˈhɑːɹt.bɜːn", "en-us"), spoken("ˈhɑːɹt.bɜːn", "en-gb")
     ('hˈɑːɹtbɜːn', 'hˈɑːtbɜːn')
 
-    Raises FlywheelError for what the engine cannot say.
+    Raises PhonemeError for what the engine cannot say.
     """
     as_heard = {decomposed(asked): decomposed(heard) for asked, heard in ALLOPHONES[language].items()}
     words = ("".join(mark + as_heard.get(sound, sound) for mark, sound in _stressed(word)) for word in _words(ipa))
@@ -238,7 +237,7 @@ def phonemic(pieces: Iterable[tuple[str, str | None]]) -> Phonemic:
     >>> phonemic([("give ", None), ("heparin", "ˈhɛpəɹɪn"), ("'s dose", None)])
     "give [[h|'E|p|@|r|I|n|z]] dose"
 
-    Raises FlywheelError for IPA that the engine cannot say.
+    Raises PhonemeError for IPA that the engine cannot say.
     """
     said = ""
     follows = False
