@@ -9,63 +9,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from clinical_asr.architecture import Architecture
 from clinical_asr.bases import base_digest
-from clinical_asr.changes import Change, Guard, Side
 from clinical_asr.cycle import Cycle
 from clinical_asr.errors import ConfigError, FlywheelError, ModelError
+from clinical_asr.findings import Board, Judgement, Named, Story
 from clinical_asr.jsonl import read_json
 from clinical_asr.nemo_file import check_archive, read_architecture
 from clinical_asr.records import Decision
-from clinical_asr.statistics import PairedComparison
-from clinical_asr.tally import Leaderboard, Signature
 
 PROMOTED = "promote"
-
-
-class Named(msgspec.Struct, frozen=True):
-    """A model by its digest."""
-
-    sha256: str
-    name: str = ""
-
-
-class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """``training_run_info.json``, as far as a hand-off tells it."""
-
-    base: Named
-    model: Named
-    recipe: dict[str, Any]
-    effective: dict[str, Any]
-    data: dict[str, Any]
-    best_epoch: int = 0
-    seconds: float = 0.0
-    hardware: str = ""
-    versions: dict[str, str] = {}
-    notes: list[str] = []
-    package: str = ""
-
-
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """``comparison.json``, as far as a hand-off tells it."""
-
-    verdict: str
-    reason: str
-    exit_code: int
-    priority_categories: list[str]
-    held_out: Side
-    new_terms: Side
-    trained_on: Side
-    by_stratum: list[Change]
-    by_category: list[Change]
-    by_term: list[Change]
-    statistics: PairedComparison | None
-    guard: Guard
-    signatures: list[Signature]
 
 
 @dataclass(frozen=True)
@@ -99,7 +53,7 @@ class Evidence:
     architecture: Architecture
     story: Story
     judgement: Judgement
-    board: Leaderboard | None
+    board: Board | None
     previous: Named | None = None
     """The last model that an earlier cycle promoted; ``None`` if there is none: then the base is the way back."""
     problems: tuple[str, ...] = field(default=())
@@ -144,7 +98,7 @@ def gather(sources: Sources) -> Evidence:
     check_archive(sources.model)
     digest = base_digest(sources.model)
     story, judgement = read_json(sources.info, Story), read_json(sources.comparison, Judgement)
-    board = read_json(sources.board, Leaderboard) if sources.board else None
+    board = read_json(sources.board, Board) if sources.board else None
     _refuse_strangers(sources, digest, story, judgement, board)
     return Evidence(
         sources, digest, read_architecture(sources.model), story, judgement, board,
@@ -152,9 +106,7 @@ def gather(sources: Sources) -> Evidence:
     )  # fmt: skip
 
 
-def _refuse_strangers(
-    sources: Sources, digest: str, story: Story, judgement: Judgement, board: Leaderboard | None
-) -> None:
+def _refuse_strangers(sources: Sources, digest: str, story: Story, judgement: Judgement, board: Board | None) -> None:
     judged = [signature.model_digest for signature in judgement.signatures]
     claims = [
         (sources.info, story.model.sha256, digest),

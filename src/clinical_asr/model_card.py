@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clinical_asr.changes import Change, Side
 from clinical_asr.evidence import p_value, points, relative, span
+from clinical_asr.findings import Changed
 from clinical_asr.handoff import Evidence
 from clinical_asr.licences import Licence
 from clinical_asr.riva_commands import Plan, Step, doubts
@@ -164,12 +164,12 @@ def _ker(content: Card) -> str:
                  [_side(name, side) for name, side in sides])  # fmt: skip
 
 
-def _side(name: str, side: Side) -> tuple[object, ...]:
+def _side(name: str, side: Changed) -> tuple[object, ...]:
     return (name, side.rows, side.terms, percent(side.ker_before), percent(side.ker_after),
             relative(side.ker_relative_change), percent(side.wer_before), percent(side.wer_after))  # fmt: skip
 
 
-def _changes(changes: Sequence[Change]) -> str:
+def _changes(changes: Sequence[Changed]) -> str:
     rows = [
         (one.key, one.rows, one.terms, percent(one.ker_before), percent(one.ker_after), span(one.low, one.high))
         for one in changes
