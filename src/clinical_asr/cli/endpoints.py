@@ -50,7 +50,7 @@ def is_remote(model: str, address: str) -> bool:
 
 def endpoint(
     address: str = "", language: str = "", concurrency: int = 4, tls: bool = False, tls_ca: Path | None = None,
-    timeout: float = 60.0,
+    timeout: float = 60.0, attempts: int = 6,
 ) -> Endpoint:  # fmt: skip
     """Where to ask. Read from the environment: ``ASR_ENDPOINT`` (where no address is given), ``ASR_MODEL_NAME``;
     ``NVIDIA_API_KEY`` and ``ASR_NVCF_FUNCTION_ID`` for NVIDIA's hosted functions, ``CLINICAL_ASR_TOKEN`` elsewhere.
@@ -72,7 +72,7 @@ def endpoint(
         language=language or ("en" if function == WHISPER_FUNCTION else "en-US"),
         key=os.environ.get("NVIDIA_API_KEY" if hosted else TOKEN, ""),
         tls=tls or tls_ca is not None or not is_local(where), ca=tls_ca.read_bytes() if tls_ca else None,
-        timeout=timeout, concurrency=concurrency,
+        timeout=timeout, concurrency=concurrency, attempts=attempts,
     )  # fmt: skip
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clinical_asr.cli import endpoints as e
 from clinical_asr.cli.console import console, table
+
+if TYPE_CHECKING:
+    from clinical_asr.doctor import Finding
+    from clinical_asr.smoke import Listen
+
+SMOKE_VOICE = "en-us+f3-r165-p50"
 
 
 def register(app: typer.Typer) -> None:
@@ -19,14 +27,30 @@ def register(app: typer.Typer) -> None:
 def doctor(
     folder: Annotated[Path, typer.Option(help="Where the work will be done.")] = Path(),
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Also speak one sentence and hear it.")] = False,
+    model: Annotated[str, typer.Option(help="With --smoke: the model that hears; by default mini.")] = "",
+    endpoint: e.Address = "",
+    allow: e.Allow = "",
+    language: e.Language = "",
+    tls: e.Tls = False,
+    tls_ca: e.TlsCa = None,
 ) -> None:
     """What is here, what is missing for which stage, what mends it. Exit 2 if something required is missing.
 
+    With --smoke a sentence is spoken and heard: on this machine with the mini base, or by --model, or by the service
+    at --endpoint, which must be allowed unless it is here. Every fault comes with its mend.
+
     Example: clinical-asr doctor --json
+
+    Example: clinical-asr doctor --smoke --endpoint nvcf --allow nvcf
     """
     from clinical_asr.doctor import KEYS, examine
 
     findings = examine(folder, {name: os.environ.get(name, "") for name in KEYS})
+    if smoke and (endpoint or (os.environ.get("ASR_ENDPOINT") and not model)):
+        findings += _smoke_service(endpoint, allow, language, tls, tls_ca, folder)
+    elif smoke:
+        findings += _smoke_model(model or "mini")
     missing = [finding for finding in findings if finding.required and not finding.ok]
     if json:
         from msgspec.json import encode
@@ -37,9 +61,36 @@ def doctor(
         table("", ("", "what", "found", "needed for", "mend"), rows)
         verdict = f"{len(missing)} required missing" if missing else "everything required is here"
         console().print(verdict)
+        for finding in missing:
+            typer.echo(f"{finding.name}: {finding.found}; {finding.mend}")
     raise typer.Exit(2 if missing else 0)
 
 
 def mark(ok: bool, required: bool) -> str:
     """A sign a person can scan for."""
     return "[green]ok[/]" if ok else "[red]missing[/]" if required else "[yellow]-[/]"
+
+
+def _smoke_model(model: str) -> list[Finding]:
+    def load() -> Listen:
+        from clinical_asr.cli.engines import resolve, transcriber
+
+        return transcriber(resolve(model, "--model"), model).transcribe
+
+    return _round_trip(load, model)
+
+
+def _smoke_service(
+    endpoint: str, allow: str, language: str, tls: bool, tls_ca: Path | None, folder: Path
+) -> list[Finding]:
+    """Raises ConfigError for flags that cannot be used; all else is a finding."""
+    where = e.endpoint(endpoint, language, 1, tls, tls_ca, attempts=2)
+    permitted = e.egress(allow, folder / "egress.jsonl")
+    return _round_trip(lambda: e.remote_transcriber(where, permitted).transcribe, where.address)
+
+
+def _round_trip(listen: Callable[[], Listen], listener: str) -> list[Finding]:
+    from clinical_asr.cli.engines import synthesiser
+    from clinical_asr.smoke import smoke
+
+    return smoke(synthesiser(), SMOKE_VOICE, listen, "espeak-ng", listener)
