@@ -12,8 +12,10 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from rapidfuzz import process
-from rapidfuzz.distance import Levenshtein
+from rapidfuzz.distance import LCSseq, Levenshtein
 
 HIGH, CONFUSABLE = 0.70, 0.55
 """POCA's bands: from 0.70 highly similar, from 0.55 moderately so (FDA, Best Practices in Developing Proprietary Names
@@ -63,9 +65,32 @@ def likeness(one: str, other: str) -> Likeness:
     >>> round(likeness("cefazolin", "tracheostomy").combined, 2)
     0.2
     """
-    left, right = plain_letters(one), plain_letters(other)
-    look = (bisim(left, right) + trigram_dice(left, right) + Levenshtein.normalized_similarity(left, right)) / 3
-    return Likeness(look=look, sound=bisim(sound_key(one), sound_key(other)))
+    return _compare(_Name.of(one), _Name.of(other))
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A name as the measures see it."""
+
+    letters: str
+    sounds: str
+    trigrams: frozenset[tuple[str, int]]
+
+    @staticmethod
+    def of(name: str) -> _Name:
+        letters = plain_letters(name)
+        return _Name(letters, sound_key(name), _trigrams(letters))
+
+
+def _compare(one: _Name, other: _Name) -> Likeness:
+    near = Levenshtein.normalized_similarity(one.letters, other.letters)
+    look = (bisim(one.letters, other.letters) + _dice(one, other) + near) / 3
+    return Likeness(look=look, sound=bisim(one.sounds, other.sounds))
+
+
+def _dice(one: _Name, other: _Name) -> float:
+    total = len(one.trigrams) + len(other.trigrams)
+    return 2 * len(one.trigrams & other.trigrams) / total if total else 1.0
 
 
 def bisim(one: str, other: str) -> float:
@@ -97,11 +122,10 @@ def trigram_dice(one: str, other: str) -> float:
     >>> trigram_dice("losec", "losec"), trigram_dice("losec", "amyl")
     (1.0, 0.0)
     """
-    left, right = _trigrams(one), _trigrams(other)
-    return 2 * len(left & right) / (len(left) + len(right)) if left and right else float(one == other)
+    return _dice(_Name.of(one), _Name.of(other))
 
 
-def _trigrams(word: str) -> set[tuple[str, int]]:
+def _trigrams(word: str) -> frozenset[tuple[str, int]]:
     """Triples, each with how often it has stood before, so that a set counts repeats."""
     marked, seen = f"^^{word}$" if word else "", set[tuple[str, int]]()
     for start in range(len(marked) - 2):
@@ -109,7 +133,7 @@ def _trigrams(word: str) -> set[tuple[str, int]]:
         while (triple, times) in seen:
             times += 1
         seen.add((triple, times))
-    return seen
+    return frozenset(seen)
 
 
 def sound_key(name: str) -> str:
@@ -137,16 +161,32 @@ class Pair:
 
 
 def alike_pairs(names: Sequence[str], threshold: float = CONFUSABLE) -> list[Pair]:
-    """All pairs whose combined likeness is at least ``threshold``, most alike first.
-
-    The full measure is taken only of pairs whose letters are near: half of the threshold by Levenshtein.
-    """
-    letters = [plain_letters(name) for name in names]
-    near = process.cdist(letters, letters, scorer=Levenshtein.normalized_similarity, score_cutoff=threshold / 2)
+    """All pairs whose combined likeness is at least ``threshold``, most alike first."""
+    known = [_Name.of(name) for name in names]
     found = []
-    for first, second in zip(*near.nonzero(), strict=True):
+    for first, second in zip(*(_ceiling(known) >= threshold - 1e-6).nonzero(), strict=True):
         if first < second:
-            pair = Pair(int(first), int(second), likeness(names[first], names[second]))
+            pair = Pair(int(first), int(second), _compare(known[first], known[second]))
             if pair.likeness.combined >= threshold:
                 found.append(pair)
     return sorted(found, key=lambda pair: (-pair.likeness.combined, pair.first, pair.second))
+
+
+def _ceiling(names: Sequence[_Name]) -> NDArray[np.float32]:
+    """More than the combined likeness of any pair can be, at a hundredth of the cost: names x names.
+
+    Each half of BI-SIM is a common subsequence, one of them with the mark at the beginning: together they come to at
+    most the longest common subsequence and a half.
+    """
+    letters, sounds = [name.letters for name in names], [name.sounds for name in names]
+    near = process.cdist(letters, letters, scorer=Levenshtein.normalized_similarity)
+    look = (_bisim_ceiling(letters) + 1 + near) / 3
+    ceiling: NDArray[np.float32] = (look + _bisim_ceiling(sounds)) / 2
+    return ceiling
+
+
+def _bisim_ceiling(words: Sequence[str]) -> NDArray[np.float32]:
+    common = process.cdist(words, words, scorer=LCSseq.similarity)
+    lengths = np.array([max(1, len(word)) for word in words])
+    ceiling: NDArray[np.float32] = np.minimum(1, (common + 0.5) / np.maximum.outer(lengths, lengths)).astype(np.float32)
+    return ceiling
