@@ -100,7 +100,10 @@ def test_rows_of_earlier_versions_vouch_for_the_engines_own_pronunciation(tmp_pa
 def test_a_dropped_term_stays_out_however_it_is_said() -> None:
     rows = [Audition(term="heparin", verdict=DROP)]
     said = [Pronunciation(term="heparin", ipa_source=IpaSource.OVERRIDE, ipa="ˈhɛpəɹɪn")]
-    assert require_heard(TERMS[1:2], rows, said=said) == []
+    rows.append(Audition(term="apixaban", verdict=GOOD))
+    assert require_heard(TERMS[1:], rows, said=said) == TERMS[2:]
+    with pytest.raises(FlywheelError, match="every term was dropped"):
+        require_heard(TERMS[1:2], rows, said=said)
 
 
 def test_two_desks_on_one_folder_lose_nothing(tmp_path: Path) -> None:

@@ -111,13 +111,17 @@ def require_heard(
     that a person is told to type.
 
     Raises:
-        FlywheelError: unheard terms without a waiver, a waiver too short to be a reason, or terms to be mended first.
+        FlywheelError: unheard terms without a waiver, a waiver too short to be a reason, terms to be mended first, or
+            no term left.
     """
     of_term = standings(terms, auditions, said)
     _refuse_unfixed([term for term, standing in of_term.items() if standing is Standing.FIX], listen)
     if unheard(terms, auditions, said):
         _require_waiver(of_term, waiver, listen)
-    return [term for term in terms if of_term[term.term] is not Standing.DROP]
+    kept = [term for term in terms if of_term[term.term] is not Standing.DROP]
+    if not kept:
+        raise FlywheelError("every term was dropped by the listener", "audition", f"hear them again: {listen} --all")
+    return kept
 
 
 def _refuse_unfixed(terms: Sequence[str], listen: str) -> None:
