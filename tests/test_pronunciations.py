@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from clinical_asr.errors import ManifestError
-from clinical_asr.pronunciations import Override, read_overrides, resolve, ssml
+from clinical_asr.pronunciations import Override, append_override, read_overrides, resolve, ssml
 from clinical_asr.records import EntityCategory, IpaSource, Pronunciation, Term
 
 TERMS = [Term(term=name, entity_category=EntityCategory.DRUG) for name in ("Cefazolin", "heparin", "apixaban")]
@@ -68,3 +68,45 @@ def test_ssml_wraps_whole_words_the_longest_first_and_escapes() -> None:
     assert [(word.text, word.get("ph")) for word in root] == [("Heparin lock", "l<2"), ("heparin", 'h"1')]
     assert "".join(root.itertext()) == "Heparin lock & heparin, not heparins"
     assert ssml("a < b", {}) == "a &lt; b"
+
+
+def test_overrides_are_only_ever_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "pronunciation_overrides.csv"
+    append_override(path, override('5-FU, "IV"', "ˌfaɪvɛfˈjuː"))
+    first = path.read_bytes()
+    append_override(path, override("heparin", "ˈhɛpəɹɪn"))
+    append_override(path, override("HEPARIN", "ˈhɛpɹɪn"))
+    assert path.read_bytes().startswith(first)
+    assert [line.term for line in read_overrides(path)] == ['5-FU, "IV"', "heparin", "HEPARIN"]
+    assert resolve(TERMS[1:2], read_overrides(path))[0].ipa == "ˈhɛpɹɪn"
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b""])
+def test_a_file_keeps_its_own_columns_and_gets_the_newline_it_lacks(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "o.csv"
+    mine = "notes,ward,verified_at,verified_by,term,ipa\nx,4B,2026-01-02,A,warfarin,ˈwɔːɹfəɹɪn"
+    path.write_bytes(start + mine.encode())
+    append_override(path, override("heparin", "ˈhɛpəɹɪn"))
+    assert path.read_bytes().startswith(start + mine.encode() + b"\n")
+    assert [(line.term, line.ipa, line.extra["ward"]) for line in read_overrides(path)] == [
+        ("warfarin", "ˈwɔːɹfəɹɪn", "4B"),
+        ("heparin", "ˈhɛpəɹɪn", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (override("heparin", "ˈhɛpərɪn"), "write ɹ"),
+        (override("heparin", ""), "is empty"),
+        (override(" ", "ˈhɛpəɹɪn"), "is empty"),
+        (override("hep\narin", "ˈhɛpəɹɪn"), "line break"),
+    ],
+)
+def test_a_line_nobody_can_use_is_not_written(tmp_path: Path, line: Override, named: str) -> None:
+    with pytest.raises(ManifestError, match=named):
+        append_override(tmp_path / "o.csv", line)
+    (tmp_path / "o.csv").write_text("term,ipa\na,b\n")
+    with pytest.raises(ManifestError):
+        append_override(tmp_path / "o.csv", override("heparin", "ˈhɛpəɹɪn"))
+    assert (tmp_path / "o.csv").read_text() == "term,ipa\na,b\n"
