@@ -107,8 +107,11 @@ def _own_ipa(voice: str) -> Callable[[str], str]:
 def _suggest(term: str) -> list[tuple[str, str]]:
     """What the ending of the term suggests, and how two accents would read it."""
     from clinical_asr.engines.espeak import Espeak, Voice
+    from clinical_asr.engines.espeak_ipa import mnemonics
+    from clinical_asr.suffixes import candidates
 
-    found: dict[str, str] = {}
+    american = Voice("en-us")
+    found = dict(candidates(term, lambda text: Espeak().phonemes(text, american), mnemonics))
     for accent, why in ACCENTS.items():
         found.setdefault(Espeak().phonemes(term, Voice(accent)), why)
     return list(found.items())
