@@ -106,7 +106,7 @@ def test_every_occurrence_said_and_every_one_heard_is_accounted_for_once(
 @given(MANY, MANY)
 @settings(max_examples=800, deadline=None)
 def test_counting_by_the_row_and_by_the_place_differ_by_the_terms_that_moved(left: list[str], right: list[str]) -> None:
-    """A board counts by the row, ``scores --terms`` by the place: what one calls moved, the other misses and inserts."""
+    """A board counts by the row, ``scores --terms`` by the place: what moved is missed and inserted by the place."""
     placed = APART.score(" ".join(left), " ".join(right))
     said, heard = (Counter(one.term for one in APART.find_words(words)) for words in (left, right))
     for term, count in placed.items():

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from board import board, hypothesis, rows, scored
 from clinical_asr.errors import ScoringError
+from clinical_asr.html_report import leaderboard_html
+from clinical_asr.keywords import count_keyword
 from clinical_asr.leaderboard import leaderboard
 from clinical_asr.ranking import rank
 from clinical_asr.ranking_report import ranking_markdown
-from clinical_asr.records import EntityCategory, Hypothesis, IpaSource, Stratum
+from clinical_asr.records import EntityCategory, Hypothesis, IpaSource, Stratum, Term
 from clinical_asr.report import leaderboard_markdown
 from clinical_asr.tally import Leaderboard
+from clinical_asr.variants import Variants
 
 SECTIONS = ["by_entity_category", "by_ipa_source", "by_noise_level", "by_term", "by_stratum", "by_voice", "by_context"]
 
@@ -126,6 +133,60 @@ def test_a_board_without_rows_or_with_other_rows_than_it_signs_is_refused() -> N
     for wrong, why in (([], "no rows"), (scores[1:], "signature says 10"), ([*scores, scores[0]], "stands twice")):
         with pytest.raises(ScoringError, match=why):
             leaderboard(wrong, signature)
+
+
+def a1c(row_id: str, heard: str, said: str = "Check the HbA1c now.") -> Hypothesis:
+    row = hypothesis(row_id, term="HbA1c", category=EntityCategory.LAB)
+    return msgspec.structs.replace(row, text=said, pred_text=heard)
+
+
+LISTED = [Term(term="HbA1c", entity_category=EntityCategory.LAB, extra={"variants": "hemoglobin A1c; A1c"})]
+
+
+def test_variants_stand_beside_strict_ker_and_change_nothing_else() -> None:
+    lines = [
+        a1c("a", "check the hemoglobin a1c now"),
+        a1c("b", "check the happy one now"),
+        a1c("c", "check the hba1c now"),
+        a1c("d", "also called a1c", said="The HbA1c, also called A1c"),  # said for itself: no hit of HbA1c
+        hypothesis("e", heard=False),
+    ]
+    scores, signature = scored(lines)
+    plain, aware = leaderboard(scores, signature), leaderboard(scores, signature, terms=LISTED)
+    assert (aware.headline.misses, aware.headline.variant_misses, aware.headline.occurrences) == (4, 3, 5)
+    lab = next(line for line in aware.by_entity_category if line.key == "lab")
+    assert (lab.ker, lab.variant_ker) == (0.75, 0.5) and (lab.variant_ker_low or 0) < 0.5 < (lab.variant_ker_high or 0)
+    assert plain.headline.variant_ker is None and plain.terms_digest == "" != aware.terms_digest
+    cleared = dict.fromkeys(("variant_misses", "variant_ker", "variant_ker_low", "variant_ker_high"))
+    assert dataclasses.replace(aware.headline, **cleared) == plain.headline
+    assert [dataclasses.replace(line, **cleared) for line in aware.by_term] == plain.by_term
+    text = leaderboard_markdown(aware)
+    assert "KER, variants counted" in text and "KER, variants" not in leaderboard_markdown(plain)
+    assert aware.terms_digest in text and "KER, variants" in leaderboard_html(aware, scores)
+
+
+def test_a_list_of_another_benchmark_is_refused_and_a_list_without_variants_is_strict() -> None:
+    scores, signature = scored([a1c("a", "check the a1c now")])
+    with pytest.raises(ScoringError, match="holds none of the 1 scored terms"):
+        leaderboard(scores, signature, terms=[Term(term="femur", entity_category=EntityCategory.ANATOMY)])
+    strict = leaderboard(scores, signature, terms=[Term(term="hba1c", entity_category=EntityCategory.LAB)])
+    assert strict.headline.variant_ker == strict.headline.ker == 1.0
+
+
+A1C = st.lists(st.sampled_from(["hba1c", "a1c", "hemoglobin", "x"]), max_size=6)
+
+
+@given(A1C, A1C)
+def test_variants_never_add_a_miss(left: list[str], right: list[str]) -> None:
+    said, heard = " ".join(["hba1c", *left]), " ".join(right)
+    strict = count_keyword(said, heard, "hba1c")
+    assert strict.hits <= Variants(LISTED).hits("HbA1c", said, heard, strict) <= strict.occurrences
+
+
+def test_a_term_that_moved_is_right_by_the_row() -> None:
+    row = hypothesis("a", term="heparin")
+    found = board([msgspec.structs.replace(row, text="heparin then rest", pred_text="rest then heparin")])
+    assert (found.headline.misses, found.headline.false_insertions) == (0, 0)
 
 
 # --- several systems ---

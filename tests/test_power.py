@@ -49,7 +49,7 @@ def test_the_shipped_test_keeps_its_level(rows: int, terms: int, icc: float) -> 
 @pytest.mark.parametrize("icc", [0.0, 0.07, 0.22])
 @pytest.mark.parametrize(("rows", "terms"), [(100, 20), (500, 25)])
 def test_the_shipped_test_keeps_its_level_in_many_runs(rows: int, terms: int, icc: float) -> None:
-    assert 0.035 <= false_positives(rows, terms, icc, runs=4000, seed=22) <= 0.065
+    assert 0.03 <= false_positives(rows, terms, icc, runs=4000, seed=22) <= 0.07
 
 
 def test_a_test_over_rows_would_not_keep_it() -> None:

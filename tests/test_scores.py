@@ -193,7 +193,7 @@ def test_plain_text_files_pair_line_by_line_if_they_are_equally_long(tmp_path: P
 def test_an_empty_reference_line_names_its_line(tmp_path: Path) -> None:
     (tmp_path / "r.txt").write_text("one\n\n")
     (tmp_path / "h.txt").write_text("one\ntwo\n")
-    with pytest.raises(ScoringError, match=r"row line 2: reference is empty"):
+    with pytest.raises(ManifestError, match=r"r\.txt line 2: is empty, but something was heard; .*h\.txt too"):
         summarise(read_pairs(tmp_path / "r.txt", tmp_path / "h.txt"))
 
 

@@ -2,15 +2,16 @@
 
 ``clinical-asr scores --json OUT`` writes the value as it stands::
 
-    {"normaliser", "metric_version", "rows", "words", "characters", "wer", "cer", "ser", "ker", "wer_row_mean",
-     "substitutions", "deletions", "insertions",
+    {"normaliser", "metric_version", "counting", "rows", "words", "characters", "wer", "cer", "ser", "ker",
+     "wer_row_mean", "substitutions", "deletions", "insertions",
      "terms": {"occurrences", "hits", "misses", "false_insertions", "ker", "precision", "ker_low", "ker_high",
                "variant_hits", "variant_ker"},
      "by_category": {"drug": {the same fields}, ...}, "by_term": {"cefazolin": {the same fields}, ...},
      "confusions": [{"term", "heard", "count", "kind", ...}], "numbers": [{"kind", "errors", "length", ...}]}
 
 With a list of terms each occurrence of each listed term in each reference counts, wherever it stands. Without one only
-the rows' own terms count, as on a leaderboard.
+the rows' own terms count, as on a leaderboard. ``counting`` says which: ``by place`` (see ``matching``) or
+``by row``, which differ for a term that moved within its text.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class ScoreSummary:
 
     normaliser: str
     metric_version: str
+    counting: str
+    """How hits and false insertions of terms were counted: ``by place`` with a list of terms, else ``by row``."""
     rows: int
     words: int
     characters: int
@@ -109,7 +112,8 @@ def summarise(
     everything = _totals(list(counts.by_term.values()))
     words = total.words
     return ScoreSummary(
-        normaliser=normaliser, metric_version=METRIC_VERSION, rows=total.rows, words=words.length,
+        normaliser=normaliser, metric_version=METRIC_VERSION,
+        counting="by row" if terms is None else "by place", rows=total.rows, words=words.length,
         characters=total.characters.length, wer=total.wer, cer=total.cer, ser=total.ser, ker=everything.ker,
         wer_row_mean=total.wer_row_mean, substitutions=words.substitutions, deletions=words.deletions,
         insertions=words.insertions, terms=everything, by_category=_by_category(counts), by_term=by_term,

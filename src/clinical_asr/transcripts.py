@@ -25,11 +25,13 @@ def read_transcripts(path: Path) -> list[Hypothesis]:
     for line_number, fields in iter_objects(path):
         row = _transcript(path, line_number, fields)
         if row.id in lines:
-            raise ManifestError(path, line_number, "id", f"{row.id} stands on line {lines[row.id]} already")
+            raise ManifestError(
+                path, line_number, "id", f"{row.id} stands on line {lines[row.id]} already", "keep one of the lines"
+            )
         lines[row.id] = line_number
         rows.append(row)
     if not rows:
-        raise ManifestError(path, None, "", "holds no rows")
+        raise ManifestError(path, None, "", "holds no rows", "transcribe a manifest first: clinical-asr hypotheses")
     return rows
 
 
@@ -98,7 +100,7 @@ def _folder(folder: Path) -> dict[str, dict[str, Any]]:
             raise ScoringError(f"two files with the stem {path.stem!r}", where=str(folder), mend="files pair by stem")
         texts[path.stem] = {"text": _read_text(path)}
     if not texts:
-        raise ScoringError("holds no files", where=str(folder))
+        raise ScoringError("holds no files", where=str(folder), mend="put one text file a recording there")
     return texts
 
 
@@ -108,14 +110,16 @@ def _by_id(path: Path, text_fields: tuple[str, ...]) -> dict[str, dict[str, Any]
     for line_number, fields in iter_objects(path):
         text = next((fields[name] for name in text_fields if fields.get(name) is not None), None)
         if not isinstance(text, str):
-            raise ManifestError(path, line_number, text_fields[0], "is missing or not text")
+            raise ManifestError(
+                path, line_number, text_fields[0], "is missing or not text", "write what was said or heard"
+            )
         key = fields.get("id") or fields.get("audio_filepath")
         if not key or str(key) in rows:
             why = f"{key} stands twice" if key else "is missing, and so is audio_filepath"
             raise ManifestError(path, line_number, "id", why, "rows pair by id")
         rows[str(key)] = {**fields, "text": text}
     if not rows:
-        raise ManifestError(path, None, "", "holds no rows")
+        raise ManifestError(path, None, "", "holds no rows", "write one JSON object a line")
     return rows
 
 
@@ -147,6 +151,14 @@ def _line_by_line(reference: Path, hypothesis: Path) -> list[Hypothesis]:
             f"{len(left)} and {len(right)} lines: they are not aligned", where=f"{reference} / {hypothesis}",
             mend="give equally many lines, or two folders to score whole files, or JSONL with ids",
         )  # fmt: skip
+    unsaid = [
+        n for n, (said, heard) in enumerate(zip(left, right, strict=True), 1) if heard.strip() and not said.strip()
+    ]
+    if unsaid:
+        mend = f"write what was said, or empty line {unsaid[0]} of {hypothesis} too"
+        raise ManifestError(reference, unsaid[0], "", "is empty, but something was heard", mend)
+    if not any(line.strip() for line in left):
+        raise ManifestError(reference, None, "", "holds no rows", "write one reference a line")
     pairs = enumerate(zip(left, right, strict=True), 1)
     return [
         Hypothesis(id=f"line {n}", audio_filepath="", duration=0.0, text=said, pred_text=heard)

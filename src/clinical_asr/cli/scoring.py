@@ -89,7 +89,7 @@ def _show_summary(found: ScoreSummary) -> None:
         ("KER", percent(found.ker), f"{terms.misses} of {terms.occurrences} missed"),
         ("KER with variants", percent(terms.variant_ker), f"{terms.variant_hits} heard, other spellings counted"),
         ("KER 95 %", interval(terms.ker_low, terms.ker_high) or "–", ""),
-        ("term precision", percent(terms.precision), f"{terms.false_insertions} heard that nobody said"),
+        ("term precision", percent(terms.precision), f"{terms.false_insertions} heard unsaid, {found.counting}"),
     ]
     table(f"{found.rows} rows, {found.normaliser}", ("rate", "value", "of"), lines)
     for title, groups in (("by category", found.by_category), ("by term, worst first", _worst(found.by_term))):
