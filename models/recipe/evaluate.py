@@ -5,7 +5,7 @@
 
 Held-out natural sentences, each in a random held-out voice, both drawn with ``evaluation.seed``: the same on every
 machine. WERs are pooled shares (0.0333 is 3.33 %); ``rtfx`` is seconds of clean audio per second of ``transcribe``.
-``voices`` counts accents times variants, all those of en-gb-x-rp as one.
+``voices`` counts the different ones in use, an accent with a variant each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from corpus import HERE, Config, find_text, load_config, read_sentences, speak_all
 from train import word_error_rate
 
-from clinical_asr.engines.espeak import SAMPLE_RATE
+from clinical_asr.engines.espeak import SAMPLE_RATE, Voice
 
 EXPONENTS = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 
@@ -36,7 +36,7 @@ def main() -> None:
     order = np.random.default_rng(numbers["seed"]).permutation(len(everything))
     sentences = [everything[i] for i in order[: numbers["utterances"]]]
     audio, voices = speak_all(config, sentences, "heldout", numbers["seed"])
-    result = {"model": args.model.name, "utterances": len(audio), "voices": len({v.split("-r")[0] for v in voices})}
+    result = {"model": args.model.name, "utterances": len(audio), "voices": len({Voice.parse(v).name for v in voices})}
     result |= {"noise": numbers["noise"], "hours": sum(map(len, audio)) / SAMPLE_RATE / 3600}
     examples, result["wer_clean"], result["rtfx"] = score(model, audio, sentences, numbers["batch"])
     for snr_db in numbers["snr_db"]:
