@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clinical_asr.grammar import article, is_plural
 from clinical_asr.lookalikes import CONFUSABLE, alike_pairs, bisim, likeness, sound_key, trigram_dice
 from clinical_asr.near_duplicates import near_duplicates
 from clinical_asr.packs import packs
@@ -114,3 +115,25 @@ def test_two_things_are_not_told_as_one(one: str, other: str) -> None:
 def test_the_demo_terms_hold_no_near_duplicate() -> None:
     terms = read_terms(Path(__file__).parents[1] / "examples" / "terms.csv")
     assert near_duplicates([term.term for term in terms]) == []
+
+
+@pytest.mark.parametrize(("term", "plural"), [
+    ("platelets", True), ("vertebrae", True), ("blood cultures", True), ("fractures of the rib", True),
+    ("ribs", True),
+    ("Lactated Ringer's", False), ("sepsis", False), ("tacrolimus", False), ("biceps", False),
+    ("fracture of the ribs", False),
+    ("gas", False), ("abscess", False), ("metastases", True), ("pons", False), ("hydrops", True), ("", False),
+])  # fmt: skip
+def test_number_is_judged_by_the_spelling(term: str, plural: bool) -> None:
+    """``hydrops`` is judged wrongly: the column ``number`` of a list is there for such."""
+    assert is_plural(term) is plural
+
+
+@pytest.mark.parametrize(("term", "before"), [
+    ("ulcer", "an"), ("ureter", "a"), ("urgent case", "an"), ("uninsured patient", "an"), ("unit", "a"),
+    ("eustachian tube", "a"),
+    ("hour", "an"), ("HIV specialist", "an"), ("CT scan", "a"), ("x-ray", "an"), ("NSAID", "an"), ("oncologist", "an"),
+    ("hernia", "a"), ("platelets", ""), ("EEG technician", "an"), ("umbilicus", "an"), ("uterus", "a"), ("uvula", "a"),
+])  # fmt: skip
+def test_the_article_follows_the_sound(term: str, before: str) -> None:
+    assert article(term) == before

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from clinical_asr.errors import ConfigError, ManifestError
 from clinical_asr.records import EntityCategory, Sentence, Term
 from clinical_asr.sentences import CONTEXTS, SLOT, build_sentences, fill, load_frames
+from clinical_asr.text import normalise
 
 FRAMES = load_frames()
 ALL = [(c, x, frame) for c, cells in FRAMES.items() for x, cell in cells.items() for frame in cell]
@@ -161,3 +162,13 @@ def test_a_slot_that_means_nothing_is_refused(tmp_path: Path, frame: str) -> Non
     path.write_text(f"drug: {{dictation: [{frame!r}]}}")
     with pytest.raises(ManifestError, match="dictation frame 1"):
         load_frames(path)
+
+
+@pytest.mark.parametrize("name", [
+    "insulin, regular", 'heparin "low dose"', "Beta-Blocker", "5-fluorouracil", "St. John's wort", "Crohn’s disease",
+    "co-trimoxazole (oral)", "HbA1c", "sodium chloride 0.9%", "Ménière's disease", "Lactated Ringer's",
+])  # fmt: skip
+def test_an_awkward_term_is_found_in_its_sentence_by_the_normaliser_of_the_scores(name: str) -> None:
+    term = Term(term=name, entity_category=EntityCategory.CONDITION)
+    for sentence in [*build_sentences([term]), *build_sentences([term], style="written")]:
+        assert f" {normalise(name)} " in f" {normalise(sentence.text)} "

@@ -22,7 +22,7 @@ def is_plural(term: str) -> bool:
     [True, False, False, True, False]
     """
     words = re.split(r"\s(?:of|with|for|in|to|and the)\s", term.casefold())[0].split()
-    last = re.sub(r"[^a-z]", "", words[-1]) if words else ""
+    last = re.sub(r"['’]s$|[^a-z]", "", words[-1]) if words else ""
     if last in _PLURALS:
         return True
     return last.endswith("s") and len(last) > 3 and not last.endswith(_SINGULAR_ENDINGS)
@@ -43,7 +43,7 @@ def article(term: str, plural: bool | None = None) -> str:
         return ""
     first, word = term.split()[0], term.split()[0].casefold()
     spelled = first.isupper() and (len(first) <= 5 or not re.search("[AEIOU]", first))
-    if spelled or not re.search("[aeiouy]", word):
+    if spelled or re.match(r"[a-z]\b", word) or not re.search("[aeiouy]", word):  # ECG, x-ray, mri
         return "an" if word[0] in _VOWEL_LETTERS else "a"
     if _SILENT_H.match(word):
         return "an"
