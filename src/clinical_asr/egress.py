@@ -7,6 +7,7 @@ and every sending leaves a line in ``egress.jsonl``. Keys are no part of this: t
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ from pathlib import Path
 from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.jsonl import append_row
 from clinical_asr.records import Row
+
+_HOST = re.compile(r"\[([0-9a-fA-F:.]+)\](?::\d+)?|([^\s/@:\[\]]+)(?::\d+)?|([0-9a-fA-F:.]+)")
+"""``[::1]:443``, ``name:443`` or ``::1``; nothing that hides another host behind an @ or a slash."""
 
 
 class Service(StrEnum):
@@ -101,7 +105,10 @@ def is_local(host: str) -> bool:
     >>> [is_local(host) for host in ("127.0.0.1:50051", "localhost", "[::1]:443", "grpc.nvcf.nvidia.com:443")]
     [True, True, True, False]
     """
-    name = host.rsplit(":", 1)[0] if host.count(":") == 1 else host.partition("]")[0].lstrip("[")
+    found = _HOST.fullmatch(host)
+    if not found:
+        return False
+    name = str(found[1] or found[2] or found[3])
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
