@@ -19,8 +19,8 @@ from rapidfuzz.distance import LCSseq, Levenshtein
 
 HIGH, CONFUSABLE = 0.70, 0.55
 """POCA's bands: from 0.70 highly similar, from 0.55 moderately so (FDA, Best Practices in Developing Proprietary Names
-for Human Prescription Drug Products, 2020). Warnings begin at the lower one: of 63 pairs of published confused names
-two thirds reach it, of all other pairs of the same names and the demo's terms two in a thousand."""
+for Human Prescription Drug Products, 2020). Warnings begin at the lower one: of 61 pairs of published confused names
+two thirds reach it, of all other pairs of the same names fewer than five in a thousand."""
 
 _SOUNDS = (
     # order matters: clusters before letters; capitals are sounds that are finished with
