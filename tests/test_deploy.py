@@ -195,7 +195,10 @@ def test_deploy_json_holds_the_commands_as_lists_and_the_page_as_shell(promoted:
     assert told["decision"] == {"verdict": "promote", "promoted": True, "override": "",
                                 "reason": read_json(promoted.decision)["reason"]}  # fmt: skip
     assert all(doubt in page for doubt in told["check_first"]) and len(told["check_first"]) >= 4
-    assert told["steps"][-1]["command"][:3] == ["clinical-asr", "comparison", "--parity"]
+    ours = [step["command"][1:] for step in told["steps"] if step["command"][0] == "clinical-asr"]
+    assert [words[0] for words in ours] == ["hypotheses", "parity"]
+    for words in ours:
+        check_command(words)
 
 
 def test_commands_say_the_architecture_outright() -> None:

@@ -103,12 +103,17 @@ def steps_of(plan: Plan, offline_hypotheses: str = "offline_hyps.jsonl") -> list
         Step("Is it ready?", ["curl", "--fail", "--silent", "--show-error", "http://localhost:9000/v1/health/ready"],
              "The first start takes minutes."),
         Step("Which models does it offer?", ["python", "-c", LIST_MODELS], f"{plan.name} must be among them."),
-        Step("Transcribe the benchmark through the server",
-             ["clinical-asr", "hypotheses", "--endpoint", "localhost:50051", "--manifest", "manifest.jsonl",
-              "--output", "served_hyps.jsonl"], "manifest.jsonl: the benchmark of the cycle."),
-        Step("Offline against served",
-             ["clinical-asr", "comparison", "--parity", offline_hypotheses, "served_hyps.jsonl"],
-             "A difference lies in the serving pipeline, not in the model."),
+        Step(
+            "Transcribe the benchmark through the server",
+            ["clinical-asr", "hypotheses", "--endpoint", "127.0.0.1:50051", "--manifest", "manifest.jsonl",
+             "--output", "served_hyps.jsonl"],
+            "manifest.jsonl: the benchmark of the cycle, in its folder.",
+        ),
+        Step(
+            "Offline against served",
+            ["clinical-asr", "parity", offline_hypotheses, "served_hyps.jsonl", "--model", plan.served_file],
+            "A difference lies in the serving pipeline, not in the model; the cause is sought.",
+        ),
     ]  # fmt: skip
 
 
