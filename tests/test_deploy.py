@@ -32,6 +32,7 @@ from clinical_asr.riva_commands import build_command, deploy_command, plan_of, r
 from clinical_asr.routes import ROUTES, route_of
 from clinical_asr.training import TrainingReport
 from nemo_builder import CTC, HYBRID, RNNT, STREAMING, TDT, nemo, tensor_table, weights
+from test_docs import check_command
 from wheel import Works, engines, request
 
 CONFIG = DeployConfig(name="ward-model", licence="cc-by-4.0")
