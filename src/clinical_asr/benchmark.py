@@ -46,13 +46,19 @@ def build_benchmark(cycle: Cycle, request: Request, engines: Engines) -> Path:
         with engines.journal.step("audio") as did:
             plans = audio.plan(said, known, request.synthesis)
             receipts = audio.synthesise(
-                plans, cycle.audio, engines.synthesise, markup=engines.markup, progress=engines.progress
-            )
+                plans, cycle.audio, engines.synthesise, markup=engines.markup, progress=engines.progress,
+                workers=engines.workers, earlier=earlier_audio(cycle),
+            )  # fmt: skip
             rows = manifest.build(plans, receipts, cycle.audio, cycle.folder)
             write_rows(cycle.built_manifest, rows)
             suspect = sum("suspect" in row.extra for row in rows)
             did(f"{len(rows)} clips, {sum(row.duration for row in rows) / 60:.0f} min, {suspect} suspect")
     return cycle.built_manifest
+
+
+def earlier_audio(cycle: Cycle) -> list[Path]:
+    """Clips of the cycles before this one, the latest first: what is there is never spoken again."""
+    return [Cycle(cycle.root, number).audio for number in range(cycle.number - 1, 0, -1)]
 
 
 def heard_terms(
@@ -115,5 +121,6 @@ def speak_general(cycle: Cycle, request: Request, engines: Engines, kind: str, c
     voices: tuple[str, ...] = getattr(request, f"{kind}_voices")
     texts = general.read_sentences(source)
     return general.build(
-        texts, voices, cycle.general, engines.synthesise, count, request.seed, progress=engines.progress
-    )
+        texts, voices, cycle.general, engines.synthesise, count, request.seed, progress=engines.progress,
+        workers=engines.workers, earlier=[folder.parent / "general" / "audio" for folder in earlier_audio(cycle)],
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from clinical_asr.finetune import Recordings
 from clinical_asr.jsonl import read_json, read_rows, write_json, write_rows, write_text
 from clinical_asr.records import ClinicalUtterance, Decision, Hypothesis, LedgerEntry, Outcome, Stratum, Utterance
 from clinical_asr.request import Engines, Request, remember
+from clinical_asr.round_trip import without_suspects
 from clinical_asr.tally import Leaderboard, Score, Signature, Tally
 
 
@@ -45,7 +46,7 @@ def turn(cycle: Cycle, request: Request, engines: Engines) -> Decision:
     if passed.exit_code:
         return conclude(cycle, passed)
     try:
-        strata = split_stage(cycle, request, engines, benchmark)
+        strata = split_stage(cycle, request, engines, without_suspects(cycle, benchmark, request.normaliser))
     except split.TooFewRowsError as too_few:
         return conclude(cycle, too_few.decision)
     finetune_stage(cycle, request, engines)
@@ -62,7 +63,7 @@ def evaluate(
     After training the board says per row what training has seen of it (``strata``).
     """
     transcribe(cycle, request, engines, when, benchmark, guard)
-    heard = read_rows(cycle.hypotheses(when), Hypothesis)
+    heard = without_suspects(cycle, read_rows(cycle.hypotheses(when), Hypothesis), request.normaliser)
     heard_guard = read_rows(cycle.guard_hypotheses(when), Hypothesis) if guard else []
     signature = scores.signature(heard, request.normaliser)
     rows, guard_rows = scores.score(heard, request.normaliser), scores.score(heard_guard, request.normaliser)

@@ -83,6 +83,8 @@ class Engines:
     progress: Progress
     markup: Markup | None = None
     """(text, {term: IPA}) -> what ``synthesise`` reads; without it no pronunciation can be imposed."""
+    workers: int = 1
+    """Processes that speak; more than one needs picklable ``synthesise`` and ``markup``."""
     on_step: Callable[[], OnStep] | None = None
     """Makes the callback that shows how far training is."""
 

@@ -8,6 +8,7 @@ from clinical_asr.cli.audition import audition
 from clinical_asr.cli.manifests import manifest_app
 from clinical_asr.cli.sounds import pronunciations, say
 from clinical_asr.cli.speak import audio, general
+from clinical_asr.cli.suspicion import suspects_app
 from clinical_asr.cli.words import sentences, terms_app
 
 PANEL = "Build"
@@ -19,3 +20,4 @@ def register(app: typer.Typer) -> None:
     for command in (sentences, pronunciations, say, audition, audio, general):
         app.command(rich_help_panel=PANEL)(command)
     app.add_typer(manifest_app, name="manifest", rich_help_panel=PANEL)
+    app.add_typer(suspects_app, name="suspects", rich_help_panel=PANEL)

@@ -173,10 +173,12 @@ def _turn(at: Cycle, request: Request, trainer: TrainModel) -> Decision:
 def _engines(at: Cycle, trainer: TrainModel) -> Engines:
     """The engines of real life; a model is loaded only when it is needed."""
     from clinical_asr.cli.engines import listener, markup, synthesiser, transcriber
+    from clinical_asr.cli.voices import Speech
     from clinical_asr.request import Engines, Journal
 
     return Engines(
         synthesise=synthesiser(),
+        workers=Speech().processes,
         markup=markup(),
         transcriber=transcriber,
         train=trainer,

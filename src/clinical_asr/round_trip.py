@@ -1,0 +1,60 @@
+"""The round trip within a cycle: the baseline's own hypotheses are the second hearing, so nothing is decoded twice.
+
+Which rows of a cycle count is settled once, before its first leaderboard, and both evaluations rest on it: two scores
+over different rows would not be comparable. A clearance, kept beside all cycles, holds from the next cycle on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from clinical_asr.cycle import Cycle, account
+from clinical_asr.jsonl import read_rows, write_rows
+from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Utterance
+from clinical_asr.suspects import Clearance, excluded, find, standing
+
+R = TypeVar("R", bound=Utterance)
+
+
+def suspects_path(cycle: Cycle) -> Path:
+    """All clips of the cycle that the round trip suspects, cleared or not."""
+    return cycle.folder / "suspects.jsonl"
+
+
+def clearances_path(cycle: Cycle) -> Path:
+    """What people have listened to and cleared, for every cycle: a clip keeps its id."""
+    return cycle.root / "cleared_clips.jsonl"
+
+
+def without_suspects(cycle: Cycle, rows: Iterable[R], normaliser: str) -> list[R]:
+    """The rows that count in this cycle. The baseline's hypotheses must be there.
+
+    Writes ``suspects.jsonl`` and ``ledger_scores.jsonl`` the first time.
+    """
+    ledger = cycle.ledger("scores")
+    if not ledger.exists():
+        _settle(cycle, normaliser)
+    out = {entry.id for entry in read_rows(ledger, LedgerEntry) if entry.outcome is Outcome.EXCLUDED}
+    return [row for row in rows if row.id not in out]
+
+
+def _settle(cycle: Cycle, normaliser: str) -> None:
+    """The ledger last: its presence means that the suspects are settled."""
+    heard = read_rows(cycle.hypotheses("before"), Hypothesis)
+    found = find(heard, normaliser)
+    write_rows(suspects_path(cycle), found)
+    cleared = clearances_path(cycle)
+    entries = excluded(standing(found, read_rows(cleared, Clearance) if cleared.exists() else ()))
+    entries += _scored(heard, {entry.id for entry in entries})
+    account("scores", [row.id for row in heard], entries)
+    write_rows(cycle.ledger("scores"), entries)
+
+
+def _scored(rows: Sequence[Hypothesis], out: set[str]) -> list[LedgerEntry]:
+    return [
+        LedgerEntry(id=row.id, outcome=Outcome.SCORED, audio_filepath=row.audio_filepath)
+        for row in rows
+        if row.id not in out
+    ]
