@@ -334,9 +334,14 @@ def test_a_leaderboard_of_one_and_of_several(tmp_path: Path, cli: Cli) -> None:
     found = json.loads((tmp_path / "board" / "leaderboard_cycle2.json").read_text())
     assert list(found)[:2] == ["signature", "headline"] and found["headline"]["ker"] == 0.5
     assert "<html" in (tmp_path / "board" / "leaderboard_cycle2.html").read_text(encoding="utf-8")
-    ranked = cli("leaderboard", one, two)
+    listed = tmp_path / "listed.csv"
+    listed.write_text("term,entity_category,variants\nterm1,drug,something\n", encoding="utf-8")
+    ranked = cli("leaderboard", one, two, "--terms", listed)
     assert ranked.code == 0 and ranked.out.index("tuned") < ranked.out.index("base")
-    assert json.loads((tmp_path / "ranking.json").read_text())["standings"][0]["name"] == "tuned"
+    first, second = json.loads((tmp_path / "ranking.json").read_text())["standings"]
+    assert first["name"] == "tuned" and second["variant_ker"] < second["ker"] == 0.5
+    assert "KER, variants" in (tmp_path / "ranking.md").read_text(encoding="utf-8")
+    assert "<html" in (tmp_path / "ranking.html").read_text(encoding="utf-8")
 
 
 def test_a_leaderboard_with_a_split_shows_what_training_has_seen(tmp_path: Path, cli: Cli) -> None:
