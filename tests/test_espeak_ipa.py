@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,8 @@ from clinical_asr.engines.espeak_ipa import (
     mnemonics,
     spoken,
 )
+from clinical_asr.ipa import PhonemeError
+from clinical_asr.terms import read_terms
 
 pytest.importorskip("espeakng_loader")
 ACCENTS = sorted(ALLOPHONES)
@@ -80,3 +83,53 @@ words = st.builds(
 def test_any_word_is_said_as_it_is_written(ipa: str, language: str) -> None:
     heard = traced(ipa, language)
     assert agrees(ipa, heard, language), (ipa, mnemonics(ipa), spoken(ipa, language), heard)
+
+
+@pytest.mark.parametrize("language", ACCENTS)
+def test_the_engines_own_reading_of_clinical_terms_goes_in_and_comes_out(language: str) -> None:
+    """A person may take over what the engine says and change one letter: all it writes must be readable."""
+    lists = sorted((Path(__file__).parents[1] / "examples").rglob("*.csv"))
+    terms = [
+        term.term for path in lists if path.read_text("utf-8").startswith("term,entity") for term in read_terms(path)
+    ]
+    assert len(terms) >= 40
+    own = {term: Espeak().phonemes(term, Voice(language)) for term in terms}
+    assert not [(term, ipa) for term, ipa in own.items() if not agrees(ipa, traced(ipa, language), language)]
+
+
+@pytest.mark.parametrize(
+    ("ipa", "named"),
+    [
+        ("ˈhɛpərɪn", "'r' at character 6.*write ɹ"),
+        ("ˈtyː", "'yː' at character 3"),
+        ("ˈtæː", "'æː' at character 3"),
+        ("ˈbɛ̃d", "at character 3"),
+        ("bæˈ", "'ˈ' at character 3.*vowel must follow"),
+        ("ˈˌbæ", "'ˈ' at character 1.*vowel must follow"),
+        ("ˈbæ pst", "'pst' has no vowel"),
+        ("bædə", "no syllable is stressed"),
+        ("ˌbædə", "no syllable is stressed"),
+        ("", "is empty"),
+        ("//", "is empty"),
+        ("ˈbæ1", "'1' at character 4"),
+        ("ˈbiːb:", "':' at character 6.*length mark"),
+        ("'bi", "stress mark ˈ"),
+    ],
+)
+def test_what_cannot_be_said_is_refused_by_name_and_place(ipa: str, named: str) -> None:
+    with pytest.raises(PhonemeError, match=named):
+        mnemonics(ipa)
+
+
+@given(st.text(alphabet=[*"".join([*VOWELS, *CONSONANTS]), *"ˈˌ. rː\u0303\u0361y'"], max_size=12))
+def test_anything_is_said_or_refused(ipa: str) -> None:
+    try:
+        said = mnemonics(ipa)
+    except PhonemeError:
+        return
+    assert said.count("'") >= 1 and "]]" not in said
+
+
+def test_tie_bars_slashes_and_both_letters_for_g_are_the_same() -> None:
+    assert mnemonics("/ˈt͡ʃɡd͡ʒi/") == mnemonics("ˈtʃgdʒi") == mnemonics("ˈʧɡʤi")
+    assert mnemonics("ˈnʌt.ʃɛl") != mnemonics("ˈnʌtʃɛl")

@@ -65,14 +65,24 @@ _WEAK_END = (r"ˌ(?=[əɐɪiᵻ]( |$))", "")
 _VELAR_N = (r"ŋ(?=[ˈˌ]?[kɡŋxɣχʁ])", "n")
 _LINKING_R = (r"(?<=[əɐɑɔɜː])ɹ(?=[ˈˌ ]*[aæɐʌɑɒɔəɛeɪiouʊɜlmnŋ])", "")
 CONTEXTUAL = {
-    "en-us": [("ɾ", "t"), ("ɚ", "ə"), ("ɔːɹ", "ɑːɹ"), ("ɐ", "æ"), (r"ɪ(?= |$)", "i"), _ONE_R, _WEAK_END, _VELAR_N],
+    "en-us": [
+        ("ɾ", "t"),
+        ("ɚ", "ə"),
+        ("ɔːɹ", "ɑːɹ"),
+        ("ɐɹ", "əɹ"),
+        ("ɐ", "æ"),
+        (r"ɪ(?= |$)", "i"),
+        _ONE_R,
+        _WEAK_END,
+        _VELAR_N,
+    ],
     "en-gb": [("ɐ", "a"), _ONE_R, _WEAK_END, _VELAR_N, _LINKING_R],
     "en-gb-x-rp": [("ɐ", "ə"), ("ˌə", "ə"), ("i", "ɪ"), _ONE_R, _WEAK_END, _VELAR_N, _LINKING_R],
 }
 """By accent: what its own rules exchange in some places, as pattern and replacement; not told apart in a trace.
 
-American: t between vowels is ɾ, ə and ɒ before ɹ, stressed ɐ, a final ɪ. British: stressed ɐ; received, a final ə or i,
-stress on ə; both link a vowel to the next by an r. All: two r are one, n before k and its like is ŋ,
+American: t between vowels is ɾ, ə, ɐ and ɒ before ɹ, stressed ɐ, a final ɪ. British: stressed ɐ; received, a final ə or
+i, stress on ə; both link a vowel to the next by an r. All: two r are one, n before k and its like is ŋ,
 a weak last vowel has no secondary stress.
 """
 
