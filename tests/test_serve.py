@@ -258,8 +258,7 @@ def test_a_client_killed_mid_stream_harms_nobody() -> None:
             dying = client(server)
 
             def endless() -> Any:
-                for piece in pieces(audio(2.0)):
-                    yield piece
+                yield from pieces(audio(2.0))
                 time.sleep(30)
 
             call = dying.stub.StreamingRecognize(

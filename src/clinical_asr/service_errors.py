@@ -53,7 +53,7 @@ def _codes(*names: str) -> frozenset[str]:
 _SPOKE_NO_TLS = r"wrong.version.number|failed parsing http/2|trying to connect an http1|peer may not speak|goaway"
 _CAUSES = (
     _Cause(
-        _codes("UNAVAILABLE", "INTERNAL", "UNKNOWN"), r"certificate|self.signed|unable to get local issuer|hostname",
+        _codes("UNAVAILABLE", "INTERNAL", "UNKNOWN"), r"certificate.verify.failed|self.signed|local issuer|peer name",
         "its TLS certificate is not trusted", "give --tls-ca its authority's certificate, and the name in it", True,
     ),
     _Cause(
@@ -112,7 +112,7 @@ def explain(code: str, details: str, where: str) -> ServiceError:
     """
     told = " ".join(details.split())[:160]
     for cause in _CAUSES:
-        if code in cause.codes and re.search(cause.details, told, re.IGNORECASE):
+        if code in cause.codes and re.search(cause.details, details, re.IGNORECASE):
             return ServiceError(code, f"{cause.what}{f', {told}' if told else ''}", where, cause.mend, cause.fatal)
     what = f"the service failed with {code}{f', {told}' if told else ''}"
     return ServiceError(code, what, where, "run the same command again", code in FATAL)

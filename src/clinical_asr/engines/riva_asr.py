@@ -104,6 +104,7 @@ class RivaTranscriber:
 
     def transcribe(self, audio: Mapping[str, Path]) -> dict[str, str | FlywheelError]:
         """What was heard in each recording, or why nothing was. Raises ServiceError if no row can be heard."""
+        self._stop.clear()
         with ThreadPoolExecutor(self.endpoint.concurrency, "riva") as threads:
             asked = {row_id: threads.submit(self._hear, row_id, path) for row_id, path in audio.items()}
             try:
@@ -111,10 +112,11 @@ class RivaTranscriber:
             except BaseException:
                 self._stop.set()  # those that were asked are still waited for: their answers are paid
                 threads.shutdown(cancel_futures=True)
-                self._stop.clear()
                 raise
 
     def _hear(self, row_id: str, path: Path) -> str | FlywheelError:
+        if self._stop.is_set():
+            return FlywheelError("was not asked for: the run stopped before")
         try:
             content = path.read_bytes()
             digest = hashlib.sha256(content).hexdigest()
@@ -128,6 +130,7 @@ class RivaTranscriber:
             return AudioError((error.strerror or str(error)).lower(), str(path), "check the path")
         except ServiceError as error:
             if error.fatal or self._is_down(error):
+                self._stop.set()
                 raise
             return error
         except AudioError as error:
