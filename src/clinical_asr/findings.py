@@ -47,7 +47,7 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None = None
 
 
-class Tested(msgspec.Struct, frozen=True, kw_only=True):
+class OverTerms(msgspec.Struct, frozen=True, kw_only=True):
     """The paired test over terms."""
 
     n_terms: int
@@ -92,7 +92,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     by_stratum: list[Changed] = []
     by_category: list[Changed] = []
     by_term: list[Changed] = []
-    statistics: Tested | None = None
+    statistics: OverTerms | None = None
     guard: General = General()
 
 
