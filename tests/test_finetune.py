@@ -15,7 +15,7 @@ from clinical_asr.jsonl import read_json, read_rows
 from clinical_asr.records import ClinicalUtterance, LedgerEntry, Outcome, Utterance
 from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
 
-RECIPE = load_recipe("demo")
+RECIPE = msgspec.structs.replace(load_recipe("keep"), selection_fraction=0.0)
 FOLDER = Path("/data")
 
 
@@ -71,7 +71,8 @@ def test_clinical_and_replayed_rows_are_mixed_and_counted_apart(tmp_path: Path) 
     assert len(paths) == 12
     assert sum(path.parent.name == "general" for path in paths) == 6
     data = read_json(tmp_path / "info.json")["data"]
-    assert (data["train"]["rows"], data["replay"]["rows"], data["validation"]["rows"]) == (6, 6, 0)
+    assert (data["train"]["rows"], data["replay"]["rows"], data["validation"]["rows"]) == (6, 18, 0)
+    assert len(engine.job.more_replay) == 12 and all(example.replayed for example in engine.job.more_replay)
     ledger = read_rows(tmp_path / "ledger.jsonl", LedgerEntry)
     assert [(entry.id, entry.outcome) for entry in ledger] == [(f"c{n}", Outcome.TRAINED) for n in range(6)]
 
@@ -105,7 +106,8 @@ def test_replay_is_seeded_and_never_draws_what_is_taken() -> None:
     taken = {"g1", "g2", "g3"}
     first = draw_replay(pool, RECIPE, 30, taken)
     assert [row.id for row in first] == [row.id for row in draw_replay(pool[::-1], RECIPE, 30, taken)]
-    assert len({row.id for row in first}) == 30 and not {row.id for row in first} & taken
+    assert len({row.id for row in first}) == 37 and not {row.id for row in first} & taken
+    assert len(draw_replay(pool, RECIPE, 10, taken)) == 10 * RECIPE.epochs
     assert len(draw_replay(pool, RECIPE, 1000, taken)) == 37
     other = msgspec.structs.replace(RECIPE, seed=7)
     assert [row.id for row in first] != [row.id for row in draw_replay(pool, other, 30, taken)]
@@ -120,7 +122,7 @@ def test_replay_without_general_speech_is_refused(tmp_path: Path) -> None:
 def test_the_story_says_what_was_asked_and_what_was_done(tmp_path: Path) -> None:
     run(tmp_path, Engine(), general(2, "c"), [], general(9))
     info = read_json(tmp_path / "info.json")
-    assert info["recipe"]["learning_rate"] == 3e-4 and info["recipe"]["name"] == "demo"
+    assert info["recipe"]["learning_rate"] == 3e-4 and info["recipe"]["name"] == "keep"
     assert info["effective"]["precision"] == "32-true" and info["effective"]["steps"] == 3
     assert info["base"] == {"name": "mini", "sha256": "b" * 64} and info["model"] == {"sha256": "d" * 64}
     assert info["metrics_per_epoch"][0]["rows"] == 4

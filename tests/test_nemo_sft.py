@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_and_ends_where_an_unbroken_one_ends(job: TrainingJ
 
 
 def judged(scores: list[float]) -> Callable[[Any], dict[str, float | None]]:
-    """Pretends KERs, and disturbs the model as a transcription does."""
+    """Pretends KERs, the base's first, and disturbs the model as a transcription does."""
 
     def evaluate(model: Any) -> dict[str, float | None]:
         assert not model.training
@@ -125,11 +125,11 @@ def judged(scores: list[float]) -> Callable[[Any], dict[str, float | None]]:
 
 def test_the_best_epoch_is_written_and_patience_ends_it(job: TrainingJob, tmp_path: Path) -> None:
     patient = msgspec.structs.replace(RECIPE, epochs=5, early_stop_patience=2)
-    report = train(dataclasses.replace(job, config=patient), judged([0.5, 0.2, 0.4, 0.3]))
+    report = train(dataclasses.replace(job, config=patient), judged([1.0, 0.5, 0.2, 0.4, 0.3]))
     assert (report.best_epoch, len(report.epochs), report.stopped_early) == (2, 4, True)
     assert [epoch.metrics["ker"] for epoch in report.epochs] == [0.5, 0.2, 0.4, 0.3]
     last = dataclasses.replace(job, config=patient, output=tmp_path / "last.nemo")
-    train(last, judged([0.5, 0.4, 0.3, 0.2, 0.1]))
+    train(last, judged([1.0, 0.5, 0.4, 0.3, 0.2, 0.1]))
     assert not equal(weights(job.output), weights(last.output))
 
 

@@ -17,10 +17,10 @@ FOLDER = Path(str(resources.files("clinical_asr"))) / "recipes"
 
 
 def test_the_three_recipes_are_there() -> None:
-    assert recipe_names() == ["demo", "production", "smoke"]
+    assert recipe_names() == ["keep", "production", "smoke"]
 
 
-@pytest.mark.parametrize("name", ["demo", "production", "smoke"])
+@pytest.mark.parametrize("name", ["keep", "production", "smoke"])
 def test_each_key_of_the_config_stands_in_the_recipe_with_a_comment(name: str) -> None:
     lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
     commented = {match[1] for line in lines if (match := re.fullmatch(r"(\w+): \S.*? +# \S.*", line))}
@@ -35,9 +35,29 @@ def test_smoke_is_the_published_recipe() -> None:
     assert (recipe.betas, recipe.precision, recipe.replay_ratio) == ((0.9, 0.98), "bf16-mixed", 0.0)
 
 
-def test_demo_differs_from_smoke_by_replay_only() -> None:
-    demo = msgspec.structs.replace(load_recipe("demo"), name="smoke", replay_ratio=0.0)
-    assert demo == load_recipe("smoke")
+def test_smoke_has_none_of_what_keeps_the_language() -> None:
+    recipe = load_recipe("smoke")
+    assert (recipe.frozen, recipe.match_weight, recipe.factors, recipe.selection_fraction) == ((), 0.0, (1.0,), 0.0)
+    assert recipe.distortion and not recipe.freeze_batch_norm
+
+
+def test_keep_takes_the_published_schedule() -> None:
+    """What differs is what keeps the language, so that the two can be compared."""
+    kept, stock = (msgspec.structs.asdict(load_recipe(name)) for name in ("keep", "smoke"))
+    assert {key for key in kept if kept[key] != stock[key]} == {
+        "name", "replay_ratio", "frozen", "freeze_batch_norm", "distortion", "match_weight", "factors",
+        "selection_fraction",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"factors": []}, {"factors": [1.5]}, {"match_weight": 1.0}, {"selection_fraction": 0.9}, {"match_weight": -1.0}],
+)
+def test_settings_that_cannot_work_are_refused_by_name(tmp_path: Path, change: dict[str, object]) -> None:
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(change))
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        load_recipe(str(tmp_path / "own.yaml"))
 
 
 def test_production_warms_up_for_an_epoch_and_has_patience() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from clinical_asr.errors import ScoringError
 from clinical_asr.records import Stratum
@@ -40,20 +40,10 @@ class Change:
     """``p_value`` corrected over the categories."""
 
 
-@dataclass(frozen=True)
-class Side:
+@dataclass(frozen=True, kw_only=True)
+class Side(Change):
     """Held-out or trained-on rows of the priority categories, and beside them those of all categories."""
 
-    rows: int
-    ker_before: float | None
-    ker_after: float | None
-    ker_relative_change: float | None
-    terms: int
-    occurrences: int
-    misses_before: int
-    misses_after: int
-    wer_before: float | None
-    wer_after: float | None
     strata: dict[str, int]
     """Rows by what training has seen of them."""
     all_categories: Change
@@ -158,10 +148,9 @@ def relative_change(before: float | None, after: float | None) -> float | None:
 def side_of(pairs: Sequence[Pair], labels: Mapping[str, Stratum], wanted: Callable[[Pair], bool]) -> Side:
     chosen = [pair for pair in pairs if wanted(pair)]
     counts = Counter(labels[pair[0].id] for pair in chosen)
-    known = asdict(change_of("", chosen))
-    fields = {name: known[name] for name in Side.__dataclass_fields__ if name in known}
     strata = {stratum.value: counts[stratum] for stratum in Stratum if counts[stratum]}
-    return Side(**fields, strata=strata, all_categories=change_of("all categories", pairs))
+    known = _tested(change_of("priority categories", chosen), chosen)
+    return Side(**vars(known), strata=strata, all_categories=change_of("all categories", pairs))
 
 
 def by_stratum(pairs: Sequence[Pair], labels: Mapping[str, Stratum]) -> list[Change]:

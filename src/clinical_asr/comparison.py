@@ -12,6 +12,7 @@ test works on terms. ``comparison.json`` is the value as it stands::
      "by_stratum": [change, ...], "by_category": [change with p_value and p_holm, ...], "by_term": [change, ...],
      "statistics": {"n_terms", "n_rows", "mean_difference", "low", "high", "p_value", ...} or null,
      "guard": {"rows", "wer_before", "wer_after", "difference", "low", "high", ...},
+     "selection": {"rows", "general_rows", "base", "candidates": [{"epoch", "factor", "metrics"}, ...], "chosen", ...},
      "signatures": [before, after]}
 
 | verdict | exit code | when | next stage |
@@ -23,6 +24,7 @@ test works on terms. ``comparison.json`` is the value as it stands::
 | ``no change`` | 4 or 5 | in between; 4 where so few terms could not have shown a change either | ``leaderboard`` |
 | ``stop`` | 5 | reduction under ``grow_reduction`` for the second cycle in a row | ``stop`` |
 | ``not promoted`` | 5 | guard set worse beyond the margin, whatever KER says; or no guard rows | ``finetune`` |
+| ``not promoted`` | 5 | no candidate within the margin on the selection rows | ``finetune`` |
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from clinical_asr.errors import ScoringError
 from clinical_asr.records import Decision, Stratum
 from clinical_asr.statistics import PairedComparison
 from clinical_asr.tally import Score, Signature
+from clinical_asr.training import Candidate, Selection
 
 PROMOTED, INCONCLUSIVE, NOT_PROMOTED = 0, 4, 5
 
@@ -77,6 +80,8 @@ class Comparison:
     guard: Guard
     signatures: list[Signature]
     config: ComparisonConfig
+    selection: Selection | None = None
+    """How the tuned model was chosen among candidates, on rows that this comparison leaves out."""
 
 
 def compare(
@@ -88,15 +93,19 @@ def compare(
     signatures: tuple[Signature, Signature],
     config: ComparisonConfig | None = None,
     previous: Sequence[Decision] = (),
+    selection: Selection | None = None,
 ) -> Comparison:
     """Compare two cycles on the rows both hold. ``previous`` are the decisions of earlier cycles, oldest first.
+
+    Rows that chose the model (``selection``) are neither held out nor trained on, and are left out.
 
     Raises ScoringError, naming the difference, if normaliser, metric version, references or audio differ, if no row is
     shared, or if a row has no stratum.
     """
     config = config or ComparisonConfig()
     _refuse_other_yardsticks(*signatures)
-    pairs = paired_rows(before, after)
+    chose = set(selection.rows) if selection else set()
+    pairs = [pair for pair in paired_rows(before, after) if pair[0].id not in chose]
     labels = _strata_of(pairs, strata)
     unheard = [pair for pair in pairs if labels[pair[0].id].held_out]
     held = [pair for pair in unheard if labels[pair[0].id] is not Stratum.NEW_TERM]
@@ -119,6 +128,7 @@ def compare(
         ),
         signatures=list(signatures),
         config=config,
+        selection=selection,
     )  # fmt: skip
     return _with_verdict(comparison, previous)
 
@@ -181,6 +191,8 @@ def _judge(comparison: Comparison, previous: Sequence[Decision]) -> Verdict:
             f"general-English WER rose by {_points(guard.difference)} ({_guard_rates(guard)}), more than the allowed"
         )
         return "not promoted", f"{reason} {_points(guard.margin)}; {_ker_says(side)}", "finetune", NOT_PROMOTED
+    if comparison.selection is not None and not comparison.selection.inside:
+        return "not promoted", _no_candidate(comparison.selection), "finetune", NOT_PROMOTED
     if side.ker_before is None or side.ker_after is None:
         wanted = ", ".join(comparison.priority_categories)
         reason = f"no held-out row of {wanted} whose term was taught: nothing tells learning from memory"
@@ -195,6 +207,27 @@ def _judge(comparison: Comparison, previous: Sequence[Decision]) -> Verdict:
         reason = f"{_ker_says(side)}: worse on what it has not heard; grow the manifest before training again"
         return "overfit", f"{reason}{_chance(comparison)}", "build", NOT_PROMOTED
     return _judge_no_change(comparison, previous)
+
+
+def _no_candidate(selection: Selection) -> str:
+    """The trade-off in a sentence: what the mildest and the strongest candidate bought and cost."""
+    ends = sorted(selection.candidates, key=lambda candidate: candidate.factor)
+    told = [
+        f"factor {c.factor:g}: KER {_rate(c.metrics.get('ker'))}, general WER {_signed(c)}" for c in (ends[0], ends[-1])
+    ]
+    margin = _points(selection.margins.rise)
+    return (
+        f"no candidate stays within {margin} of general speech on the selection rows ({'; '.join(dict.fromkeys(told))})"
+    )
+
+
+def _rate(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def _signed(candidate: Candidate) -> str:
+    rise = candidate.metrics.get("guard_rise")
+    return "unknown" if rise is None else f"{100 * rise:+.2f} points"
 
 
 def _change_to_judge(side: Side) -> float:

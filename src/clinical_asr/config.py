@@ -149,7 +149,19 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     precision: str = "bf16-mixed"
     """``bf16-mixed`` or ``32-true``; a device without bf16 gets ``32-true``. fp16 gives NaN losses with TDT."""
     replay_ratio: float = 0.0
-    """General utterances per clinical one, so that the base keeps its language."""
+    """General utterances per clinical one, so that the base keeps its language; others in each epoch if there are."""
+    frozen: tuple[str, ...] = ()
+    """Parts that are not trained: ``decoder`` (a transducer's prediction network), ``joint``, ``encoder.layers.0.``."""
+    freeze_batch_norm: bool = False
+    """BatchNorm keeps and uses the base's statistics: those of small noisy batches are worse."""
+    distortion: bool = True
+    """Dropout and SpecAugment, as the base's own config has them."""
+    match_weight: float = 0.0
+    """Weight of the distance to the base's own encoder output on replayed rows (relative mean square)."""
+    factors: tuple[float, ...] = (1.0,)
+    """Candidates: ``(1 - factor) * base + factor * tuned`` weights; the best one inside the guard margin is kept."""
+    selection_fraction: float = 0.0
+    """Share of the training rows that chooses epoch and factor instead of being trained on; 0: validation rows do."""
     early_stop_patience: int = 0
     """Epochs without a better validation score before training stops; 0 never stops early."""
     max_duration: Seconds = 40.0
@@ -172,6 +184,14 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         )
         _require(min(self.warmup_steps, self.warmup_epochs) >= 0, "warmup_steps", "must be at least 0")
         _require(self.replay_ratio >= 0, "replay_ratio", "must be at least 0")
+        _require(self.match_weight >= 0, "match_weight", "must be at least 0")
+        _require(
+            self.match_weight == 0 or self.replay_ratio > 0, "match_weight", "works on replayed rows: set replay_ratio"
+        )
+        _require(
+            len(self.factors) > 0 and all(0 < factor <= 1 for factor in self.factors), "factors", "lie in (0, 1]"
+        )
+        _require(0 <= self.selection_fraction <= 0.5, "selection_fraction", "must lie in [0, 0.5]")
 
 
 def recipe_names() -> list[str]:

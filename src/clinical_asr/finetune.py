@@ -6,7 +6,7 @@ The training engine and the recogniser that judges each epoch are handed in.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,28 +16,16 @@ import msgspec
 from clinical_asr import __version__
 from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import account, manifest_digest
-from clinical_asr.errors import ConfigError, FlywheelError, TrainingError
-from clinical_asr.jsonl import to_dict, write_json, write_rows
-from clinical_asr.keywords import KeywordCount, keyword_hits
-from clinical_asr.metrics import ErrorCount, word_errors_batch
+from clinical_asr.errors import ConfigError, TrainingError
+from clinical_asr.jsonl import read_json, to_dict, write_json, write_rows
+from clinical_asr.judge import Judge, Listen, Recordings, rates
 from clinical_asr.records import LedgerEntry, Outcome, Utterance
-from clinical_asr.text import DEFAULT_NORMALISER, normalise
-from clinical_asr.training import Evaluate, Example, OnStep, TrainingJob, TrainingReport, TrainModel
+from clinical_asr.selection import carve
+from clinical_asr.training import Example, Margins, OnStep, Selection, TrainingJob, TrainingReport, TrainModel
 
-Listen = Callable[[Any, Mapping[str, Path]], Mapping[str, str | FlywheelError]]
-"""(the model in memory, recordings) -> transcripts under the same keys, decoded as the product decodes."""
+__all__ = ["Base", "Listen", "Outputs", "Recordings", "draw_replay", "finetune", "rates"]
 
-
-@dataclass(frozen=True)
-class Recordings:
-    """Rows of a manifest and the folder their relative audio paths start in."""
-
-    rows: Sequence[Utterance] = ()
-    folder: Path = Path()
-
-    def audio(self, row: Utterance) -> Path:
-        """Where the recording of ``row`` lies."""
-        return self.folder / row.audio_filepath
+NOTHING, MARGINS = Recordings(), Margins()
 
 
 @dataclass(frozen=True)
@@ -70,51 +58,86 @@ def finetune(
     train_model: TrainModel,
     listen: Listen,
     *,
+    selection_guard: Recordings = NOTHING,
+    margins: Margins = MARGINS,
     on_step: OnStep | None = None,
 ) -> TrainingReport:
     """Fine-tune ``base``; write the model, its story and the ledger of the clinical rows.
 
-    Rows longer than ``config.max_duration`` are excluded with that reason. General rows are drawn from ``replay``,
-    ``config.replay_ratio`` for each clinical one, never a row that also stands in ``train`` or ``validation``. Raises
-    TrainingError if the engine did not train exactly the declared rows, ConfigError if replay is asked for and
+    Rows longer than ``config.max_duration`` are excluded with that reason. ``config.selection_fraction`` of the others
+    choose among epochs and candidates, together with ``selection_guard``, instead of being trained on; without it
+    ``validation`` chooses, and its rows are then not fit to decide. General rows are drawn from ``replay``,
+    ``config.replay_ratio`` for each clinical one, never a row that also stands in another set.
+
+    Raises TrainingError if the engine did not train exactly the declared rows, ConfigError if replay is asked for and
     there is none.
     """
-    ledger = [_fate(row, config) for row in train.rows]
+    clinical, selecting = divide(train.rows, config)
+    ledger = [_fate(row, config, {row.id for row in selecting}) for row in train.rows]
     account("finetune", [row.id for row in train.rows], ledger)
-    clinical = [row for row, fate in zip(train.rows, ledger, strict=True) if fate.outcome is Outcome.TRAINED]
-    replayed = draw_replay(replay.rows, config, len(clinical), _ids(train) | _ids(validation))
-    examples = _examples(clinical, train) + _examples(replayed, replay)
-    judged = tuple(_examples(validation.rows, validation))
-    job = TrainingJob(base.path, tuple(examples), config, outputs.model, judged)
-    judge = judge_of(validation, listen) if validation.rows else None
-    report = train_model(job, judge, on_step)
-    _check_rows(report, len(examples))
+    pool = draw_replay(replay.rows, config, len(clinical), _ids(train, validation, selection_guard))
+    choosing = Recordings(selecting, train.folder) if selecting else validation
+    wanted, general = round(config.replay_ratio * len(clinical)), _examples(pool, replay, replayed=True)
+    job = TrainingJob(
+        base.path,
+        tuple(_examples(clinical, train) + general[:wanted]),
+        msgspec.structs.replace(config, selection_fraction=0.0),  # divided already, whoever trains
+        outputs.model,
+        tuple(_examples(choosing.rows, choosing)),
+        tuple(general[wanted:]),
+        margins,
+    )
+    report = train_model(job, Judge(choosing, selection_guard, listen) if choosing.rows else None, on_step)
+    _check_rows(report, len(job.examples))
     write_rows(outputs.ledger, ledger)
-    counted = (clinical, replayed, validation.rows)
-    write_json(outputs.info, {**_story(base, config, report), "data": _data(ledger, *counted)})
+    parts = {"train": clinical, "replay": pool, "selection": selecting, "selection_guard": selection_guard.rows}
+    data = _data(ledger, {**parts, "validation": validation.rows})
+    ids, general_rows = tuple(row.id for row in selecting), len(selection_guard.rows)
+    how = Selection(ids, general_rows, report.base_metrics, report.candidates, report.chosen, margins)
+    write_json(outputs.info, {**_story(base, config, report), "data": data, "selection": how})
     return report
 
 
-def _ids(recordings: Recordings) -> set[str]:
-    return {row.id for row in recordings.rows}
+def divide(rows: Sequence[Utterance], config: TrainingConfig) -> tuple[list[Utterance], list[Utterance]]:
+    """Rows to train on and rows to choose by; those that are too long are in neither."""
+    usable = [row for row in rows if not _too_long(row, config)]
+    chosen = carve(usable, config.selection_fraction, config.seed)
+    return [row for row in usable if row.id not in chosen], [row for row in usable if row.id in chosen]
 
 
-def _fate(row: Utterance, config: TrainingConfig) -> LedgerEntry:
-    too_long = row.duration > config.max_duration
-    reason = f"is {row.duration:.1f} s long, the recipe's max_duration is {config.max_duration:g} s" if too_long else ""
-    outcome = Outcome.EXCLUDED if too_long else Outcome.TRAINED
+def read_selection(info: Path) -> Selection | None:
+    """How the model of a ``training_run_info.json`` was chosen; None for one that had no candidates."""
+    told = read_json(info).get("selection")
+    return msgspec.convert(told, Selection) if told and told["candidates"] else None
+
+
+def _ids(*sides: Recordings) -> set[str]:
+    return {row.id for side in sides for row in side.rows}
+
+
+def _too_long(row: Utterance, config: TrainingConfig) -> bool:
+    return row.duration > config.max_duration
+
+
+CHOOSES = "chooses among epochs and candidates, so it is not trained on"
+
+
+def _fate(row: Utterance, config: TrainingConfig, choosing: set[str]) -> LedgerEntry:
+    long = f"is {row.duration:.1f} s long, the recipe's max_duration is {config.max_duration:g} s"
+    reason = long if _too_long(row, config) else CHOOSES if row.id in choosing else ""
+    outcome = Outcome.EXCLUDED if reason else Outcome.TRAINED
     return LedgerEntry(id=row.id, outcome=outcome, reason=reason, audio_filepath=row.audio_filepath)
 
 
 def draw_replay(
     general: Sequence[Utterance], config: TrainingConfig, clinical: int, taken: set[str]
 ) -> list[Utterance]:
-    """A seeded draw of ``replay_ratio * clinical`` general rows, or all of them if there are fewer.
+    """A seeded draw of ``replay_ratio * clinical`` general rows for each epoch, or all of them if there are fewer.
 
     Raises ConfigError if the recipe replays and no usable row is there.
     """
-    wanted = round(config.replay_ratio * clinical)
-    pool = [row for row in general if row.id not in taken and row.duration <= config.max_duration]
+    wanted = round(config.replay_ratio * clinical) * config.epochs
+    pool = [row for row in general if row.id not in taken and not _too_long(row, config)]
     if wanted and not pool:
         mend = "give a manifest of general speech, or set replay_ratio: 0 and expect the base to forget"
         raise ConfigError(f"is {config.replay_ratio:g}, but there is no general speech", "replay_ratio", mend)
@@ -122,39 +145,8 @@ def draw_replay(
     return random.Random(f"replay/{config.seed}").sample(pool, min(wanted, len(pool)))
 
 
-def _examples(rows: Sequence[Utterance], home: Recordings) -> list[Example]:
-    return [Example(row.id, home.audio(row), row.text, row.duration, to_dict(row)) for row in rows]
-
-
-def judge_of(validation: Recordings, listen: Listen) -> Evaluate:
-    """What each epoch is judged by: KER and WER of the validation rows, both normalised.
-
-    A row that cannot be transcribed counts as heard as nothing: it must not leave the denominator.
-    """
-
-    def judge(model: Any) -> dict[str, float | None]:
-        heard = listen(model, {row.id: validation.audio(row) for row in validation.rows})
-        return rates(validation.rows, {key: text for key, text in heard.items() if isinstance(text, str)})
-
-    return judge
-
-
-def rates(rows: Sequence[Utterance], heard: Mapping[str, str]) -> dict[str, float | None]:
-    """``ker`` and ``wer`` of transcripts, pooled; None where there is nothing to divide by.
-
-    >>> row = Utterance(audio_filepath="a.wav", text="Give cefazolin.", duration=1.0, id="a")
-    >>> rates([row], {"a": "give cefazolin"})
-    {'ker': None, 'wer': 0.0}
-    """
-    references = [normalise(row.text) for row in rows]
-    hypotheses = [normalise(heard.get(row.id, "")) for row in rows]
-    words = sum(word_errors_batch(references, hypotheses), ErrorCount.zero())
-    hits = [keyword_hits(row.text, heard.get(row.id, ""), _term(row), DEFAULT_NORMALISER) for row in rows if _term(row)]
-    return {"ker": sum(hits, KeywordCount.zero()).ker, "wer": words.rate}
-
-
-def _term(row: Utterance) -> str:
-    return str(to_dict(row).get("term") or "")
+def _examples(rows: Sequence[Utterance], home: Recordings, replayed: bool = False) -> list[Example]:
+    return [Example(row.id, home.audio(row), row.text, row.duration, to_dict(row), replayed) for row in rows]
 
 
 def _check_rows(report: TrainingReport, declared: int) -> None:
@@ -167,6 +159,8 @@ def _check_rows(report: TrainingReport, declared: int) -> None:
 def _story(base: Base, config: TrainingConfig, report: TrainingReport) -> dict[str, Any]:
     """All but the data: who, with what, on what, how it went."""
     told = asdict(report)
+    for name in ("base_metrics", "candidates", "chosen"):  # they stand under "selection"
+        told.pop(name)
     effective = ("batch_size", "accumulate_grad_batches", "warmup_steps", "precision", "steps", "loss")
     return {
         "package": __version__,
@@ -179,14 +173,9 @@ def _story(base: Base, config: TrainingConfig, report: TrainingReport) -> dict[s
     }
 
 
-def _data(
-    ledger: Sequence[LedgerEntry],
-    clinical: Sequence[Utterance],
-    replayed: Sequence[Utterance],
-    validation: Sequence[Utterance],
-) -> dict[str, Any]:
-    excluded = [{"id": entry.id, "reason": entry.reason} for entry in ledger if entry.outcome is Outcome.EXCLUDED]
-    parts = {"train": clinical, "replay": replayed, "validation": validation}
+def _data(ledger: Sequence[LedgerEntry], parts: dict[str, Sequence[Utterance]]) -> dict[str, Any]:
+    left_out = [entry for entry in ledger if entry.outcome is Outcome.EXCLUDED and entry.reason != CHOOSES]
+    excluded = [{"id": entry.id, "reason": entry.reason} for entry in left_out]
     return {**{name: _count(rows) for name, rows in parts.items()}, "excluded": excluded}
 
 

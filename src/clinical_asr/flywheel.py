@@ -13,13 +13,16 @@ from pathlib import Path
 from clinical_asr import comparison, finetune, gate, html_report, hypotheses, leaderboard, report, scores, split
 from clinical_asr.bases import base_digest
 from clinical_asr.benchmark import benchmark_stage, general_stage
+from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import Cycle
-from clinical_asr.finetune import Recordings
+from clinical_asr.finetune import Recordings, read_selection
 from clinical_asr.jsonl import read_json, read_rows, write_json, write_rows, write_text
+from clinical_asr.lock import locked
 from clinical_asr.records import ClinicalUtterance, Decision, Hypothesis, LedgerEntry, Outcome, Stratum, Utterance
 from clinical_asr.request import Engines, Request, remember
 from clinical_asr.round_trip import without_suspects
 from clinical_asr.tally import Leaderboard, Score, Signature, Tally
+from clinical_asr.training import Margins
 
 
 @dataclass(frozen=True)
@@ -36,22 +39,23 @@ def turn(cycle: Cycle, request: Request, engines: Engines) -> Decision:
     """Turn the wheel once; the decision is also in ``decision.json``.
 
     Raises FlywheelError for anything a person can mend: bad rows, a refused base, a request that differs from the one
-    this cycle was started with.
+    this cycle was started with, another process at work in the same folder.
     """
-    remember(cycle, request)
-    benchmark = benchmark_stage(cycle, request, engines)
-    guard = general_stage(cycle, request, engines, "guard", request.guard_rows)
-    before = evaluate(cycle, request, engines, "before", benchmark, guard)
-    passed = gate_stage(cycle, request, engines, before)
-    if passed.exit_code:
-        return conclude(cycle, passed)
-    try:
-        strata = split_stage(cycle, request, engines, without_suspects(cycle, benchmark, request.normaliser))
-    except split.TooFewRowsError as too_few:
-        return conclude(cycle, too_few.decision)
-    finetune_stage(cycle, request, engines)
-    after = evaluate(cycle, request, engines, "after", benchmark, guard, strata)
-    return conclude(cycle, comparison_stage(cycle, request, engines, before, after, strata))
+    with locked(cycle.folder):
+        remember(cycle, request)
+        benchmark = benchmark_stage(cycle, request, engines)
+        guard = general_stage(cycle, request, engines, "guard", request.guard_rows)
+        before = evaluate(cycle, request, engines, "before", benchmark, guard)
+        passed = gate_stage(cycle, request, engines, before)
+        if passed.exit_code:
+            return conclude(cycle, passed)
+        try:
+            strata = split_stage(cycle, request, engines, without_suspects(cycle, benchmark, request.normaliser))
+        except split.TooFewRowsError as too_few:
+            return conclude(cycle, too_few.decision)
+        finetune_stage(cycle, request, engines)
+        after = evaluate(cycle, request, engines, "after", benchmark, guard, strata)
+        return conclude(cycle, comparison_stage(cycle, request, engines, before, after, strata))
 
 
 def evaluate(
@@ -142,28 +146,42 @@ def finetune_stage(cycle: Cycle, request: Request, engines: Engines) -> None:
     if cycle.training_run_info.exists():
         return
     train, validation = read_rows(cycle.train, ClinicalUtterance), read_rows(cycle.validation, ClinicalUtterance)
-    wanted = round(request.recipe.replay_ratio * len(train))
-    replay = general_stage(cycle, request, engines, "replay", wanted)
+    replay = general_stage(cycle, request, engines, "replay", replay_rows(request.recipe, len(train)))
+    has_selection = bool(request.selection or request.selection_voices) and request.recipe.selection_fraction > 0
+    selection = general_stage(cycle, request, engines, "selection", request.selection_rows if has_selection else 0)
     outputs = finetune.Outputs(cycle.adapted_model, cycle.training_run_info, cycle.ledger("finetune"))
     base = finetune.Base(request.base_name, request.base, base_digest(request.base))
+    margins = Margins(request.comparison.guard_margin, request.comparison.guard_upper)
     with engines.journal.step("finetune") as did:
         done = finetune.finetune(
             base, request.recipe,
             Recordings(train, cycle.folder), Recordings(validation, cycle.folder), Recordings(replay, cycle.general),
-            outputs, engines.train, engines.listen, on_step=engines.on_step() if engines.on_step else None,
+            outputs, engines.train, engines.listen, selection_guard=Recordings(selection, cycle.general),
+            margins=margins, on_step=engines.on_step() if engines.on_step else None,
         )  # fmt: skip
-        did(f"{len(train)} clinical + {len(replay)} general rows, {done.steps} steps, best epoch {done.best_epoch}")
+        kept = f"best epoch {done.best_epoch}" + (f", factor {done.chosen.factor:g}" if done.chosen else "")
+        did(f"{len(train)} clinical rows, replay from {len(replay)} general ones, {done.steps} steps, {kept}")
+
+
+MOST_REPLAY = 4000
+"""Rows of general speech that are spoken for replay at most; epochs then take them a second time."""
+
+
+def replay_rows(recipe: TrainingConfig, clinical: int) -> int:
+    """Rows of general speech to speak: for every epoch others, as long as they are not too many."""
+    each = round(recipe.replay_ratio * clinical)
+    return max(each, min(each * recipe.epochs, MOST_REPLAY))
 
 
 def comparison_stage(
     cycle: Cycle, request: Request, engines: Engines, before: Evaluation, after: Evaluation, strata: dict[str, Stratum]
 ) -> Decision:
     """Cycle against cycle, on held-out rows, with general speech beside it."""
-    previous = earlier_decisions(cycle)
+    previous, selected = earlier_decisions(cycle), read_selection(cycle.training_run_info)
     with engines.journal.step("comparison") as did:
         found = comparison.compare(
             before.rows, after.rows, strata, before.guard, after.guard,
-            (before.signature, after.signature), request.comparison, previous,
+            (before.signature, after.signature), request.comparison, previous, selected,
         )  # fmt: skip
         decision = comparison.decide(found, previous)
         write_text(cycle.comparison("md"), report.comparison_markdown(found, decision))

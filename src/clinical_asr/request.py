@@ -39,6 +39,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """General-speech manifest; synthesised from the package's guard sentences if not given."""
     replay: Path | None = None
     """General-speech manifest to replay; synthesised from the package's replay sentences if not given."""
+    selection: Path | None = None
+    """General-speech manifest that helps to choose a candidate; spoken by ``selection_voices`` if not given."""
     data_root: Path | None = None
     """Folder that all audio of ``manifest`` must lie in; by default the manifest's own."""
     overrides: Path | None = None
@@ -49,9 +51,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Typed sentence that stands in for a person's listening; it goes to ``cycle_notes.md``."""
     contexts_per_term: int = 4
     guard_rows: int = 240
+    selection_rows: int = 236
     synthesis: SynthesisConfig
     guard_voices: tuple[str, ...]
     replay_voices: tuple[str, ...]
+    selection_voices: tuple[str, ...] = ()
     gate: GateConfig = GateConfig()
     split: SplitConfig = SplitConfig()
     comparison: ComparisonConfig = ComparisonConfig()
@@ -62,7 +66,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """Everything that changes a result, files by their digest and not by their place."""
         fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         fields.pop("data_root")
-        for name in ("base", "terms", "manifest", "guard", "replay", "overrides", "auditions"):
+        for name in ("base", "terms", "manifest", "guard", "replay", "selection", "overrides", "auditions"):
             path = getattr(self, name)
             fields[name] = file_digest(path) if path else None
         return fields

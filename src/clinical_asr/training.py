@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,9 @@ OnStep = Callable[[int, int, float], None]
 """(optimiser steps done, steps in all, loss of the last batch)."""
 
 Evaluate = Callable[[Any], Mapping[str, float | None]]
-"""The model in memory -> its normalised validation rates, ``ker`` and ``wer``; ``None`` where nothing was counted."""
+"""The model in memory -> its normalised rates: ``ker`` and ``wer`` of clinical rows, and where there are general ones
+``guard_wer``, ``guard_rise`` (absolute, since the base) and ``guard_high`` (upper end of the rise's 95 % interval).
+``None`` where nothing was counted. The base is judged first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,73 @@ class Example:
     duration: Seconds
     row: Mapping[str, Any] = field(default_factory=dict)
     """The manifest row it comes from, for engines that write a manifest of their own; may be empty."""
+    replayed: bool = False
+    """General speech, so that the base keeps its language."""
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """What a candidate may cost: absolute rise of general WER, and the most its 95 % interval may reach."""
+
+    rise: float = 0.003
+    high: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Weights that may be kept: ``(1 - factor) * base + factor * tuned`` after ``epoch`` (Wortsman et al. 2022)."""
+
+    epoch: int
+    factor: float
+    metrics: dict[str, float | None]
+
+    def inside(self, margins: Margins) -> bool:
+        """True if general speech is not worse beyond the margins, as far as the selection rows can tell."""
+        rise, high = self.metrics.get("guard_rise"), self.metrics.get("guard_high")
+        return (rise is None or rise <= margins.rise) and (high is None or high <= margins.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How one of several candidates was chosen. The comparison shows it, and rests on other rows."""
+
+    rows: tuple[str, ...]
+    """Ids of the training rows that chose instead of being trained on; none if the validation rows chose."""
+    general_rows: int
+    """Rows of general speech, none of them replayed and none of the guard set's."""
+    base: dict[str, float | None]
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate | None
+    margins: Margins
+
+    @property
+    def inside(self) -> bool:
+        """False if every candidate costs more general speech than the margins allow."""
+        return self.chosen is None or self.chosen.inside(self.margins)
+
+
+def choose(candidates: Sequence[Candidate], margins: Margins) -> Candidate:
+    """The lowest KER, then WER, among those inside the margins; if there is none, what costs least.
+
+    >>> far, near = ({"ker": k, "wer": 0.1, "guard_rise": r, "guard_high": r} for k, r in ((0.1, 0.02), (0.3, 0.002)))
+    >>> both = Candidate(3, 1.0, far), Candidate(3, 0.5, near)
+    >>> choose(both, Margins()).factor, choose(both[:1], Margins()).inside(Margins())
+    (0.5, False)
+    """
+    allowed = [candidate for candidate in candidates if candidate.inside(margins)]
+    if allowed:
+        return min(allowed, key=lambda candidate: score_key(candidate.metrics))
+    return min(candidates, key=lambda candidate: candidate.metrics.get("guard_rise") or 0.0)
+
+
+def score_key(metrics: Mapping[str, float | None]) -> tuple[float, float]:
+    """Smaller is better: KER first, then WER, both normalised; what is unknown is worst.
+
+    >>> score_key({"ker": 0.1, "wer": 0.2}) < score_key({"ker": 0.1, "wer": 0.3}) < score_key({"wer": 0.0})
+    True
+    """
+    ker, wer = metrics.get("ker"), metrics.get("wer")
+    return (math.inf if ker is None else ker, math.inf if wer is None else wer)
 
 
 @dataclass(frozen=True)
@@ -40,6 +110,10 @@ class TrainingJob:
     """The ``.nemo`` to write; work in progress lies beside it in ``<name>.work.part/`` until the end."""
     validation: tuple[Example, ...] = ()
     """Rows to choose an epoch by, for engines that cannot be handed ``Evaluate``: scripts in other processes."""
+    more_replay: tuple[Example, ...] = ()
+    """General rows that later epochs take, in turn, in the place of the replayed ones of ``examples``."""
+    margins: Margins = Margins()
+    """What a candidate may cost in general speech."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +157,12 @@ class TrainingReport:
     """What a person should know: a halved batch, a changed precision, ..."""
     versions: dict[str, str]
     hardware: str
+    base_metrics: dict[str, float | None] = field(default_factory=dict)
+    """What ``Evaluate`` said of the base."""
+    candidates: tuple[Candidate, ...] = ()
+    """The best epoch at every factor of the recipe."""
+    chosen: Candidate | None = None
+    """What was written; ``None`` where nothing judged."""
 
 
 class TrainModel(Protocol):

@@ -11,10 +11,10 @@ from clinical_asr.cli import options as o
 from clinical_asr.cli import runners as r
 from clinical_asr.cli.console import show_decision, steps, table
 from clinical_asr.cli.manifests import checked_rows
+from clinical_asr.cli.outcome import show_comparison
 from clinical_asr.cli.scored import read_decision, read_scored, read_strata
 
 if TYPE_CHECKING:
-    from clinical_asr.changes import Change, Side
     from clinical_asr.comparison import Comparison
     from clinical_asr.config import TrainingConfig
     from clinical_asr.finetune import Base, Outputs, Recordings
@@ -95,11 +95,16 @@ def _show_strata(done: Split) -> None:
 
 def finetune(
     train: Annotated[Path, typer.Option(help="Rows to learn from, JSONL.")],
-    validation: Annotated[Path, typer.Option(help="Held-out rows that choose the best epoch, JSONL.")],
+    validation: Annotated[
+        Path | None, typer.Option(help="Held-out rows; they choose where the recipe takes no rows of --train for that.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="The .nemo to write.")] = Path("adapted_model.nemo"),
     base: Annotated[str, typer.Option(help="mini, a .nemo file, or a Hugging Face id.")] = "mini",
-    recipe: Annotated[str, typer.Option(help="smoke, demo, production, or a YAML file.")] = "demo",
+    recipe: Annotated[str, typer.Option(help="keep, smoke, production, or a YAML file.")] = "keep",
     replay: OptionalManifest = None,
+    selection_guard: Annotated[
+        Path | None, typer.Option(help="General speech that helps to choose; neither replayed nor the guard set.")
+    ] = None,
     data_root: o.DataRoot = None,
     runner: r.Runner = "local",
     remote_python: r.RemotePython = "python3",
@@ -107,12 +112,12 @@ def finetune(
     yes: r.Yes = False,
     sha256: o.Sha256 = "",
 ) -> None:
-    """Fine-tune the whole base on the training rows and on replayed general speech; keep the best epoch.
+    """Fine-tune a base on the training rows and on replayed general speech; keep the best epoch and candidate.
 
     Beside the model: its .sha256, training_run_info.json and the ledger. The same command again continues.
 
     Example: clinical-asr finetune --train train.jsonl --validation validation.jsonl --replay replay/manifest.jsonl
-    --base mini --recipe demo --output adapted_model.nemo
+    --base mini --output adapted_model.nemo
     """
     from clinical_asr.bases import inspect_base
     from clinical_asr.cli.engines import listener, resolve
@@ -125,13 +130,15 @@ def finetune(
     inspect_base(path)
     start = _base(base, path)
     learn, judge, general = (_recordings(side, data_root) for side in (train, validation, replay))
+    weigh = _recordings(selection_guard, data_root)
     ledger = output.with_name(f"{output.stem}.ledger.jsonl")
     outputs = Outputs(model=output, info=output.with_name("training_run_info.json"), ledger=ledger)
     if _is_done(outputs, start, config, learn):
         typer.echo(f"{output}: complete already")
         return
     engines = (trainer, listener())
-    report = tune(start, config, learn, judge, general, outputs, *engines, on_step=steps("training"))
+    on_step = steps("training")
+    report = tune(start, config, learn, judge, general, outputs, *engines, selection_guard=weigh, on_step=on_step)
     _show_training(report, outputs)
 
 
@@ -154,12 +161,13 @@ def _is_done(outputs: Outputs, base: Base, config: TrainingConfig, train: Record
 
     from clinical_asr.cycle import manifest_digest
     from clinical_asr.errors import ConfigError
+    from clinical_asr.finetune import divide
     from clinical_asr.jsonl import read_json
 
     if not (outputs.model.is_file() and outputs.info.is_file()):
         return False
     story, asked = read_json(outputs.info), msgspec.to_builtins(config)
-    kept = [row.id for row in train.rows if row.duration <= config.max_duration]
+    kept = [row.id for row in divide(train.rows, config)[0]]
     found = (story["recipe"], story["base"]["sha256"], story["data"]["train"]["manifest_digest"])
     names = ("recipe", "base", "training rows")
     wanted = (msgspec.json.decode(msgspec.json.encode(asked)), base.digest, manifest_digest(kept))
@@ -180,6 +188,9 @@ def _show_training(report: TrainingReport, outputs: Outputs) -> None:
     ]  # fmt: skip
     table(f"{report.steps} steps in {report.seconds:.0f} s on {report.hardware}",
           ("epoch", "rows", "loss", "KER", "WER", "time", ""), rows)  # fmt: skip
+    if report.chosen is not None and len(report.candidates) > 1:
+        factors = ", ".join(f"{candidate.factor:g}" for candidate in report.candidates)
+        typer.echo(f"chosen: factor {report.chosen.factor:g} of {factors}")
     for note in report.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"written: {outputs.model} (sha256 {report.digest[:16]}), {outputs.info.name}, {outputs.ledger.name}")
@@ -236,7 +247,7 @@ def comparison(
     page = (output_folder or after.parent) / "comparison.html"
     write_comparison_html(page, found, decision, *sides, strata=strata, audio_root=after.parent)
     written = [*_write_comparison(page.parent, found, decision), page]
-    _show_comparison(found)
+    show_comparison(found)
     show_decision(decision)
     typer.echo(f"written: {', '.join(map(str, written))}")
     raise typer.Exit(decision.exit_code)
@@ -261,26 +272,3 @@ def _write_comparison(folder: Path, found: Comparison, decision: Decision) -> li
     write_json(document, found)
     write_json(verdict, decision)
     return [markdown, document, verdict]
-
-
-def _show_comparison(found: Comparison) -> None:
-    """Held-out rows and what training has seen of them, the trained-on rows apart, then the guard set."""
-    from clinical_asr.markdown import percent
-    from clinical_asr.records import Stratum
-
-    strata = [(f"  {line.key}", line) for line in found.by_stratum if Stratum(line.key).held_out]
-    lines: list[tuple[str, Side | Change]]
-    lines = [("held out", found.held_out), *strata, ("trained on", found.trained_on)]
-    header = ("rows", "n", "terms", "KER before", "after", "change %")
-    table(f"KER of {', '.join(found.priority_categories)}", header, [(name, *_changed(line)) for name, line in lines])
-    guard = found.guard
-    if guard.rows:
-        rates = f"{percent(guard.wer_before)} -> {percent(guard.wer_after)}"
-        typer.echo(f"general English WER {rates} on {guard.rows} guard rows")
-
-
-def _changed(line: Side | Change) -> tuple[object, ...]:
-    from clinical_asr.markdown import percent, signed
-
-    rates = percent(line.ker_before), percent(line.ker_after), signed(line.ker_relative_change)
-    return line.rows, line.terms, *rates

@@ -10,7 +10,8 @@ import typer
 
 from clinical_asr.cli import options as o
 from clinical_asr.cli import runners as r
-from clinical_asr.cli.console import console, progress, say, show_decision, steps, table
+from clinical_asr.cli.console import console, progress, say, show_decision, steps
+from clinical_asr.cli.outcome import show_comparison
 
 if TYPE_CHECKING:
     from clinical_asr.cycle import Cycle
@@ -31,6 +32,7 @@ REPLAY_VOICES = (
     "en-us+f1-r160-p50,en-us+f2-r170-p55,en-us+m1-r165-p45,en-us+m2-r175-p50,"
     "en-gb+f3-r160-p50,en-gb+m4-r165-p45,en-gb-x-rp+m5-r170-p50,en-us-nyc+m6-r160-p50"
 )
+SELECTION_VOICES = "en-us+steph2-r160-p50,en-us+steph3-r165-p50,en-gb+edward2-r170-p45,en-us+m3-r160-p50"
 DEMO_WAIVER = "Demo of the driver: synthetic benchmark, no clinical use, so nobody has listened to its clips."
 
 
@@ -42,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the demo's cycle.")] = Path("demo"),
-    recipe: Annotated[str, typer.Option(help="smoke, demo, production, or a YAML file.")] = "demo",
+    recipe: Annotated[str, typer.Option(help="keep, smoke, production, or a YAML file.")] = "keep",
 ) -> None:
     """Turn the wheel once on the embedded mini base and 45 example terms, on CPU; about ten minutes on two cores.
 
@@ -64,7 +66,10 @@ def cycle(
     terms: Annotated[Path | None, typer.Option(help="Terms to build a benchmark from: term,entity_category.")] = None,
     guard: Annotated[Path | None, typer.Option(help="General speech to judge on; spoken here if not given.")] = None,
     replay: Annotated[Path | None, typer.Option(help="General speech to replay; spoken here if not given.")] = None,
-    recipe: Annotated[str, typer.Option(help="smoke, demo, production, or a YAML file.")] = "demo",
+    selection: Annotated[
+        Path | None, typer.Option(help="General speech that helps to choose; spoken here if not given.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="keep, smoke, production, or a YAML file.")] = "keep",
     priority: o.Priority = "drug",
     data_root: o.DataRoot = None,
     overrides: Annotated[Path | None, typer.Option(help="pronunciation_overrides.csv.")] = None,
@@ -102,9 +107,9 @@ def cycle(
 
     decides, trainer = o.categories(priority), r.runner(runner, remote_python, max_cost, yes)
     request = _request(
-        base, recipe, sha256=sha256, manifest=manifest, terms=terms, guard=guard, replay=replay, data_root=data_root,
-        overrides=overrides, auditions=auditions, waiver=waive_audition, contexts_per_term=contexts_per_term,
-        guard_rows=guard_rows, normaliser=normaliser, seed=seed,
+        base, recipe, sha256=sha256, manifest=manifest, terms=terms, guard=guard, replay=replay,
+        selection=selection, data_root=data_root, overrides=overrides, auditions=auditions,
+        waiver=waive_audition, contexts_per_term=contexts_per_term, guard_rows=guard_rows, normaliser=normaliser, seed=seed,
         synthesis=SynthesisConfig(voices=o.listed(voices, "--voices"), voices_per_sentence=voices_per_sentence,
                                   seed=seed),
         gate=GateConfig(priority_categories=decides, min_rows=min_rows, tune_above=tune_above),
@@ -149,7 +154,7 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
 
     if bool(order.get("manifest")) == bool(order.get("terms")):
         raise ConfigError("give exactly one of them", where="--manifest / --terms")
-    for name in ("manifest", "terms", "guard", "replay", "overrides", "auditions"):
+    for name in ("manifest", "terms", "guard", "replay", "selection", "overrides", "auditions"):
         path = order.get(name)
         if path is not None and not path.is_file():
             raise ConfigError(f"no file {path}", where=f"--{name}", mend="check the path")
@@ -158,6 +163,7 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
     check_trainable(inspect_base(path), str(path))
     check_voices(order["synthesis"].voices)
     order |= {"guard_voices": o.listed(GUARD_VOICES, ""), "replay_voices": o.listed(REPLAY_VOICES, "")}
+    order |= {"selection_voices": o.listed(SELECTION_VOICES, "")}
     return Request(base=path, base_name=base, recipe=load_recipe(recipe), **order)
 
 
@@ -191,11 +197,12 @@ def _engines(at: Cycle, trainer: TrainModel) -> Engines:
 
 def _show(at: Cycle, decision: Decision) -> None:
     """What changed, the decision, and where to look."""
+    from clinical_asr.comparison import Comparison
     from clinical_asr.flywheel import pages
     from clinical_asr.jsonl import read_json
 
     if at.comparison("json").exists():
-        _show_comparison(read_json(at.comparison("json")))
+        show_comparison(read_json(at.comparison("json"), Comparison))
     show_decision(decision)
     if decision.next_stage == "deploy":
         console().print(f"next:     {_deploy_command(at)}", markup=False)
@@ -208,25 +215,3 @@ def _deploy_command(at: Cycle) -> str:
     """What a promoted model is handed over with."""
     out = at.root / f"handoff_cycle{at.number}"
     return shlex.join(["clinical-asr", "deploy", "--cycle", str(at.folder), "--out", str(out)])
-
-
-def _show_comparison(found: dict[str, Any]) -> None:
-    """Held-out rows of taught terms decide; the others stand apart, general speech beside them."""
-    by_stratum = {line["key"]: line for line in found["by_stratum"]}
-    names = [name for name in ("same sentence", "new voice", "new sentence") if name in by_stratum]
-    seen = [(f"  {name}", by_stratum[name]) for name in names]
-    lines = [("held out (decides)", found["held_out"]), *seen, ("terms never taught", found["new_terms"]),
-             ("trained on", found["trained_on"])]  # fmt: skip
-    rows = [(name, line["rows"], _rate(line["ker_before"]), _rate(line["ker_after"]),
-             _percent(line["ker_relative_change"])) for name, line in lines]  # fmt: skip
-    table(f"\nKER of {', '.join(found['priority_categories'])}", ("rows", "n", "before", "after", "change"), rows)
-    guard = found["guard"]
-    console().print(f"guard set, {guard['rows']} rows: WER {_rate(guard['wer_before'])} -> {_rate(guard['wer_after'])}")
-
-
-def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.0f} %"

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,18 @@ from clinical_asr.bases import base_digest, inspect_base, sidecar_of
 from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import file_digest
 from clinical_asr.engines.nemo_sft import machine
+from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored, frozen_parts
 from clinical_asr.engines.nemo_sft.batches import Batches, tokenize
-from clinical_asr.engines.nemo_sft.epochs import Keeper, as_callback
+from clinical_asr.engines.nemo_sft.epochs import Keeper, as_callback, weights_of
+from clinical_asr.engines.nemo_sft.mixing import Start, candidates
+from clinical_asr.engines.nemo_sft.sentinels import Collapse, learnt_by_heart
 from clinical_asr.engines.nemo_sft.store import WorkFolder
 from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION, device_agnostic_tdt_loss
 from clinical_asr.errors import TrainingError
 from clinical_asr.jsonl import write_text
 from clinical_asr.nemo_file import Architecture, import_nemo, restore
 from clinical_asr.records import Seconds
-from clinical_asr.training import Evaluate, OnStep, TrainingJob, TrainingReport
+from clinical_asr.training import Candidate, Evaluate, Example, Margins, OnStep, TrainingJob, TrainingReport, choose
 
 __all__ = ["train"]
 
@@ -42,6 +45,10 @@ class _Run:
     config: TrainingConfig
     """Effective: batch, accumulation and precision as they really are."""
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        return self.job.examples + self.job.more_replay
 
     @property
     def batches_per_epoch(self) -> int:
@@ -71,14 +78,16 @@ def train(
 ) -> TrainingReport:
     """Fine-tune ``job.base`` on ``job.examples`` and write ``job.output`` and its ``.sha256``.
 
-    The best epoch by normalised (KER, WER) is written; without ``evaluate`` the last one. The same call after a kill
-    goes on after the last saved epoch (epochs are saved once they are worth ``state_worth`` seconds). Raises
-    ModelError for a base the method refuses, TrainingError when rows, losses or memory do not allow to go on.
+    The best epoch by normalised (KER, WER) is written, at the best factor of the recipe; without ``evaluate`` the last
+    epoch at the first factor. The same call after a kill goes on after the last saved epoch (epochs are saved once
+    they are worth ``state_worth`` seconds). Raises ModelError for a base the method refuses, TrainingError when rows,
+    losses or memory do not allow to go on.
     """
     began = time.monotonic()
     run = _prepare(job)
     model = restore(job.base, run.device)
-    targets = tokenize(model, job.examples)
+    start = Start.of(model, run.config, evaluate)
+    targets = tokenize(model, run.examples)
     while True:
         try:
             keeper = _fit(run, model, targets, (evaluate, on_step), state_worth)
@@ -87,9 +96,13 @@ def train(
             _halve_batch(run, error)
             model = restore(job.base, run.device)
     _use_best(model, keeper)
+    found = candidates(model, start, run.config, keeper, evaluate)
+    chosen = _use(model, start, keeper, found, job.margins)
     digest = _save(model, job.output)
     keeper.work.remove()
-    return _report(run, keeper, digest, time.monotonic() - began)
+    run.notes += keeper.gradients.note() + learnt_by_heart(keeper.reports, keeper.best_epoch)
+    report = _report(run, keeper, digest, time.monotonic() - began)
+    return replace(report, base_metrics=start.metrics, candidates=tuple(found), chosen=chosen)
 
 
 def _prepare(job: TrainingJob) -> _Run:
@@ -111,16 +124,28 @@ def _fit(
     run: _Run, model: Any, targets: list[list[int]], watch: tuple[Evaluate | None, OnStep | None], worth: Seconds
 ) -> Keeper:
     """Run the remaining epochs. Raises MemoryError if the GPU is too small for the batch."""
-    batches = Batches(run.job.examples, targets, run.config.batch_size, run.config.seed)
+    replay = sum(example.replayed for example in run.job.examples)
+    batches = Batches(run.examples, targets, run.config.batch_size, run.config.seed, replay)
     keeper = Keeper(run.config, batches, WorkFolder(run.job.output, _fingerprint(run), worth), run.steps)
     keeper.evaluate, keeper.on_step = watch
+    if run.config.match_weight:
+        keeper.anchor = Anchor(model, run.config.match_weight)  # while the model still is the base
     keeper.resume(keeper.work.load())
     if keeper.resumed is not None:
         model.load_state_dict(keeper.resumed.pop("weights"))
         run.notes.append(f"resumed after epoch {len(keeper.reports)}")
     remaining = run.config.epochs - len(keeper.reports)
+    if not keeper.reports:
+        keeper.collapse = Collapse(model, run.job.examples)
     if remaining > 0 and not keeper.patience_is_out:
-        with _recipe_optimiser(model, run), _loss_for(model, run), tempfile.TemporaryDirectory() as scratch:
+        with (
+            _recipe_optimiser(model, run),
+            _masks_of(model, run),
+            _loss_for(model, run),
+            frozen_parts(model, run.config),
+            anchored(model, keeper.anchor),
+            tempfile.TemporaryDirectory() as scratch,
+        ):
             _lightning_fit(run, model, keeper, remaining, scratch)
     return keeper
 
@@ -165,7 +190,7 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper, epochs: int, scratch: 
 
 def _fingerprint(run: _Run) -> dict[str, Any]:
     """What an unfinished run must share with this one to be continued."""
-    rows = "\n".join(f"{example.id}\x1f{example.text}" for example in run.job.examples)
+    rows = "\n".join(f"{example.id}\x1f{example.text}" for example in run.examples)
     config = msgspec.json.encode(run.job.config, order="deterministic").decode() + run.config.precision
     return {"base": base_digest(run.job.base), "rows": rows, "config": config, "device": run.device}
 
@@ -191,6 +216,18 @@ def _recipe_optimiser(model: Any, run: _Run) -> Iterator[None]:
     finally:
         with open_dict(model.cfg):
             model.cfg.optim = before
+
+
+@contextmanager
+def _masks_of(model: Any, run: _Run) -> Iterator[None]:
+    """SpecAugment as the base has it, or none."""
+    masks = getattr(model, "spec_augmentation", None)
+    if not run.config.distortion:
+        model.spec_augmentation = None
+    try:
+        yield
+    finally:
+        model.spec_augmentation = masks
 
 
 @contextmanager
@@ -235,6 +272,15 @@ def _halve_batch(run: _Run, error: MemoryError) -> None:
     twice = run.config.accumulate_grad_batches * 2
     run.config = msgspec.structs.replace(run.config, batch_size=smaller, accumulate_grad_batches=twice)
     run.notes.append(f"out of GPU memory: batch halved to {smaller}, gradients accumulated over {twice} batches")
+
+
+def _use(model: Any, start: Start, keeper: Keeper, found: list[Candidate], margins: Margins) -> Candidate | None:
+    """Load what is chosen among the candidates, or the first factor where nobody judges."""
+    chosen = choose(found, margins) if found else None
+    factor = chosen.factor if chosen else keeper.config.factors[0]
+    if factor != 1.0:
+        model.load_state_dict(start.mixed(weights_of(model), factor))
+    return chosen
 
 
 def _use_best(model: Any, keeper: Keeper) -> None:

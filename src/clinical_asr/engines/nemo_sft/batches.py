@@ -44,27 +44,47 @@ def _untrainable(example: Example, encode: Any, unknown: int) -> TrainingError:
 class Batches:
     """Padded batches of one epoch: (signal, samples, tokens, token counts), torch tensors.
 
-    The order depends on ``seed`` and ``epoch`` only, so a resumed run sees what an uninterrupted one would have seen.
+    Every epoch holds all clinical examples and ``replay`` of the replayed ones, the next in turn (0: all of them). The
+    order depends on ``seed`` and ``epoch`` only, so a resumed run sees what an uninterrupted one would have seen.
     """
 
-    def __init__(self, examples: Sequence[Example], targets: list[list[int]], size: int, seed: int) -> None:
+    def __init__(
+        self, examples: Sequence[Example], targets: list[list[int]], size: int, seed: int, replay: int = 0
+    ) -> None:
         self.examples, self.targets, self.size, self.seed = examples, targets, size, seed
+        self.clinical = [index for index, example in enumerate(examples) if not example.replayed]
+        self.pool = [index for index, example in enumerate(examples) if example.replayed]
+        self.replay = min(replay or len(self.pool), len(self.pool))
         self.epoch = 1
 
+    @property
+    def rows(self) -> int:
+        """Examples of one epoch."""
+        return len(self.clinical) + self.replay
+
     def __len__(self) -> int:
-        return -(-len(self.examples) // self.size)
+        return -(-self.rows // self.size)
+
+    def turn(self, epoch: int) -> list[int]:
+        """Indices of an epoch's examples: all clinical ones, and the replayed ones whose turn it is.
+
+        >>> rows = [Example(str(n), None, "a", 1.0, replayed=n > 1) for n in range(5)]
+        >>> [Batches(rows, [[1]] * 5, 2, seed=1, replay=2).turn(epoch) for epoch in (1, 2)]
+        [[0, 1, 2, 3], [0, 1, 4, 2]]
+        """
+        start = (epoch - 1) * self.replay
+        return self.clinical + [self.pool[(start + n) % len(self.pool)] for n in range(self.replay)]
 
     def plan(self, epoch: int) -> list[list[int]]:
-        """Indices of the examples of each batch: a partition of all of them.
+        """Indices of the examples of each batch: a partition of the epoch's.
 
-        >>> from clinical_asr.training import Example
         >>> rows = [Example(str(n), None, "a", float(n)) for n in range(5)]
         >>> plan = Batches(rows, [[1]] * 5, size=2, seed=1).plan(1)
         >>> sorted(index for batch in plan for index in batch), len(plan)
         ([0, 1, 2, 3, 4], 3)
         """
         draw = random.Random(f"{self.seed}/{epoch}")
-        order = list(range(len(self.examples)))
+        order = self.turn(epoch)
         draw.shuffle(order)
         batches = []
         for start in range(0, len(order), self.size * POOL):

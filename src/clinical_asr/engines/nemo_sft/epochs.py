@@ -11,20 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 from clinical_asr.config import TrainingConfig
+from clinical_asr.engines.nemo_sft.anchor import Anchor
 from clinical_asr.engines.nemo_sft.batches import Batches
+from clinical_asr.engines.nemo_sft.sentinels import Collapse, Gradients
 from clinical_asr.engines.nemo_sft.store import WorkFolder
 from clinical_asr.errors import TrainingError
-from clinical_asr.training import EpochReport, Evaluate, OnStep
-
-
-def score_key(metrics: Mapping[str, float | None]) -> tuple[float, float]:
-    """Smaller is better: KER first, then WER, both normalised; what is unknown is worst.
-
-    >>> score_key({"ker": 0.1, "wer": 0.2}) < score_key({"ker": 0.1, "wer": 0.3}) < score_key({"wer": 0.0})
-    True
-    """
-    ker, wer = metrics.get("ker"), metrics.get("wer")
-    return (math.inf if ker is None else ker, math.inf if wer is None else wer)
+from clinical_asr.training import EpochReport, Evaluate, OnStep, score_key
 
 
 class Keeper:
@@ -34,6 +26,9 @@ class Keeper:
         self.config, self.batches, self.work, self.steps_in_all = config, batches, work, steps_in_all
         self.evaluate: Evaluate | None = None
         self.on_step: OnStep | None = None
+        self.collapse: Collapse | None = None
+        self.gradients = Gradients()
+        self.anchor: Anchor | None = None
         self.reports: list[EpochReport] = []
         self.resumed: dict[str, Any] | None = None
         self.best_epoch = 0
@@ -63,13 +58,23 @@ class Keeper:
 
     def start_epoch(self, model: Any) -> None:
         """Seed everything that draws: shuffling, dropout, dither, SpecAugment."""
+        keep_still(model, self.config)
         self.epoch = len(self.reports) + 1
         self.batches.epoch = self.epoch
         seed_everything(model, self.config.seed, self.epoch)
         self.plan, self.seen, self.loss_sum, self.began = self.batches.plan(self.epoch), 0, 0.0, time.monotonic()
 
-    def end_batch(self, loss: float, rows: int, number: int) -> None:
-        """Count the rows; stop at once if the loss is not a number. Raises TrainingError."""
+    def start_batch(self, number: int) -> None:
+        """Tell the anchor which of the rows to come are general speech."""
+        if self.anchor is not None:
+            self.anchor.replayed = [self.batches.examples[index].replayed for index in self.plan[number]]
+
+    def before_step(self, model: Any) -> None:
+        """Leave out a step whose gradients are no numbers. Raises TrainingError if they all are."""
+        self.gradients.check(list(model.parameters()), f"epoch {self.epoch}, step {self.steps + 1}")
+
+    def end_batch(self, model: Any, loss: float, rows: int, number: int) -> None:
+        """Count the rows; stop at once if the loss is not a number or the model fell silent. Raises TrainingError."""
         where = f"epoch {self.epoch}, batch {number + 1}"
         if not math.isfinite(loss):
             mend = "lower learning_rate or use precision 32-true; nothing was written"
@@ -79,13 +84,16 @@ class Keeper:
         self.seen, self.loss_sum = self.seen + rows, self.loss_sum + loss
         if (number + 1) % self.config.accumulate_grad_batches == 0 or number + 1 == len(self.plan):
             self.steps += 1
+            if self.steps == 1 and self.collapse is not None:
+                with left_as_it_was(model):
+                    self.collapse.check(model)
             if self.on_step is not None:
                 self.on_step(self.steps, self.steps_in_all, loss)
 
     def end_epoch(self, trainer: Any, model: Any) -> None:
         """Judge, keep the best, save the state. Raises TrainingError if rows are missing."""
-        if self.seen != len(self.batches.examples):
-            what = f"{self.seen} rows were trained, {len(self.batches.examples)} declared"
+        if self.seen != self.batches.rows:
+            what = f"{self.seen} rows were trained, {self.batches.rows} declared"
             raise TrainingError(what, where=f"epoch {self.epoch}", mend="nothing was written")
         seconds = time.monotonic() - self.began
         metrics = self._judge(model)
@@ -122,6 +130,17 @@ class Keeper:
 def weights_of(model: Any) -> dict[str, Any]:
     """A copy of all weights and buffers in main memory."""
     return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+
+
+def keep_still(model: Any, config: TrainingConfig) -> None:
+    """Put into eval mode what the recipe does not let move: BatchNorm's statistics, dropout."""
+    from torch.nn import Dropout
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    still = ((_BatchNorm,) if config.freeze_batch_norm else ()) + (() if config.distortion else (Dropout,))
+    for module in model.modules():
+        if isinstance(module, still):
+            module.eval()
 
 
 @contextmanager
@@ -161,8 +180,14 @@ def as_callback(keeper: Keeper) -> Any:
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
             keeper.start_epoch(pl_module)
 
+        def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+            keeper.start_batch(batch_idx)
+
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            keeper.before_step(pl_module)
+
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            keeper.end_batch(float(outputs["loss"]), len(batch[0]), batch_idx)
+            keeper.end_batch(pl_module, float(outputs["loss"]), len(batch[0]), batch_idx)
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             keeper.end_epoch(trainer, pl_module)

@@ -1,0 +1,83 @@
+"""What a model in training is judged by: KER and WER of clinical rows and, against the base, WER of general speech.
+
+All rates are of normalised text, of transcripts decoded as the product decodes. None of these rows is one that the
+comparison rests on, if the recipe carves its selection rows out of the training rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinical_asr.errors import FlywheelError
+from clinical_asr.keywords import KeywordCount, keyword_hits
+from clinical_asr.metrics import ErrorCount, word_errors_batch
+from clinical_asr.noninferiority import non_inferiority
+from clinical_asr.records import Utterance
+from clinical_asr.selection import term_of
+from clinical_asr.text import DEFAULT_NORMALISER, normalise
+
+Listen = Callable[[Any, Mapping[str, Path]], Mapping[str, str | FlywheelError]]
+"""(the model in memory, recordings) -> transcripts under the same keys, decoded as the product decodes."""
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Rows of a manifest and the folder their relative audio paths start in."""
+
+    rows: Sequence[Utterance] = ()
+    folder: Path = Path()
+
+    def audio(self, row: Utterance) -> Path:
+        """Where the recording of ``row`` lies."""
+        return self.folder / row.audio_filepath
+
+
+class Judge:
+    """Judges models one after the other; the first one that it is shown is the base, which the others are set against.
+
+    A row that cannot be transcribed counts as heard as nothing: it must not leave the denominator.
+    """
+
+    def __init__(self, clinical: Recordings, general: Recordings, listen: Listen) -> None:
+        self.clinical, self.general, self.listen = clinical, general, listen
+        self._before: list[ErrorCount] | None = None
+
+    def __call__(self, model: Any) -> dict[str, float | None]:
+        """``ker`` and ``wer`` of the clinical rows, ``guard_wer`` of the general ones with ``guard_rise`` since the
+        base and ``guard_high``, the upper end of the rise's 95 % interval over sentences; ``None`` where nothing was
+        counted."""
+        found = rates(self.clinical.rows, self._heard(model, self.clinical))
+        return found | self._cost(model) if self.general.rows else found
+
+    def _heard(self, model: Any, side: Recordings) -> dict[str, str]:
+        heard = self.listen(model, {row.id: side.audio(row) for row in side.rows})
+        return {key: text for key, text in heard.items() if isinstance(text, str)}
+
+    def _cost(self, model: Any) -> dict[str, float | None]:
+        rows = self.general.rows
+        after = _word_errors(rows, self._heard(model, self.general))
+        self._before = before = self._before or after
+        sentences = [normalise(row.text) for row in rows]
+        found = non_inferiority(before, after, margin=0.0, clusters=sentences, level=0.975)
+        return {"guard_wer": found.after, "guard_rise": found.difference, "guard_high": found.upper}
+
+
+def rates(rows: Sequence[Utterance], heard: Mapping[str, str]) -> dict[str, float | None]:
+    """``ker`` and ``wer`` of transcripts, pooled; None where there is nothing to divide by.
+
+    >>> row = Utterance(audio_filepath="a.wav", text="Give cefazolin.", duration=1.0, id="a")
+    >>> rates([row], {"a": "give cefazolin"})
+    {'ker': None, 'wer': 0.0}
+    """
+    words = sum(_word_errors(rows, heard), ErrorCount.zero())
+    spoken = [(row, term_of(row)) for row in rows]
+    hits = [keyword_hits(row.text, heard.get(row.id, ""), term, DEFAULT_NORMALISER) for row, term in spoken if term]
+    return {"ker": sum(hits, KeywordCount.zero()).ker, "wer": words.rate}
+
+
+def _word_errors(rows: Sequence[Utterance], heard: Mapping[str, str]) -> list[ErrorCount]:
+    references = [normalise(row.text) for row in rows]
+    return list(word_errors_batch(references, [normalise(heard.get(row.id, "")) for row in rows]))
