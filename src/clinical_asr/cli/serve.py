@@ -71,7 +71,7 @@ def serve(
         max_batch=max_batch, max_wait=max_wait_ms / 1000, max_requests=max_requests, max_audio=max_audio,
         max_stream=max_stream, chunk=chunk, max_message_mib=max_message_mib, timeout=timeout, idle=idle, grace=grace,
     )  # fmt: skip
-    recognise, served = _model(model, o.listed(languages, "--languages"), precision)
+    recognise, served = load_model(model, o.listed(languages, "--languages"), precision)
     with _lines(log) as write, _until_told() as wait:
         server = Server(recognise, served, config, Log(write, log_transcripts))
         typer.echo(_greeting(served, config, server.port))
@@ -81,7 +81,7 @@ def serve(
         typer.echo(f"served: {', '.join(f'{n} {code}' for code, n in server.log.codes.most_common()) or 'nothing'}")
 
 
-def _model(model: str, languages: tuple[str, ...], precision: str) -> tuple[Any, ServedModel]:
+def load_model(model: str, languages: tuple[str, ...], precision: str) -> tuple[Any, ServedModel]:
     """The recogniser, loaded and tried once, and what is said of it."""
     import numpy as np
 
