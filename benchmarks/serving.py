@@ -3,8 +3,9 @@
     python benchmarks/serving.py --model mini --clients 16 --seconds 60
 
 Each client is Riva's own, on a connection of its own, and asks again as soon as it is answered; half of them stream.
-They run four to a process, beside the server's. The sentences are spoken by eSpeak NG. Latency counts from the first byte sent to the last result;
-throughput is audio seconds recognised per second of wall time. Processor time is that of the server alone.
+They run four to a process, beside the server's. The sentences are spoken by eSpeak NG. Latency counts from the first
+byte sent to the last result; throughput is audio seconds recognised per second of wall time. Processor time is that of
+the server alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SENTENCES = (
     "the patient was given a glass of water before surgery",
     "please write down the morning report and leave it at the desk",
     "good morning",
-    "the nurse asked for the chart of the patient in the second room because the family wanted to know when he goes home",
+    "the nurse asked for the chart of the patient in the second room because the family wanted to know when he leaves",
 )
 VOICES = ("en-us+f3-r165-p50", "en-gb+m3-r150-p45")
 

@@ -79,6 +79,11 @@ def streaming(interim: bool = False, **fields: Any) -> Any:
     return riva.client.StreamingRecognitionConfig(config=config(**fields), interim_results=interim)
 
 
+def text_of(response: Any) -> str:
+    """The transcript of an answer."""
+    return str(response.results[0].alternatives[0].transcript)
+
+
 def audio(seconds: float = 1.0, rate: int = 16_000, **options: Any) -> bytes:
     """A recording in memory; WAV unless ``options`` say otherwise."""
     samples = NOISE[: round(seconds * rate)]

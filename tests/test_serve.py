@@ -20,13 +20,9 @@ from riva.client.proto import health_pb2, health_pb2_grpc, riva_asr_pb2
 from clinical_asr.engines.riva_server import Identity, ServingConfig
 from clinical_asr.engines.riva_server.incoming import decode
 from clinical_asr.errors import ConfigError
-from served import Parrot, audio, certificate, client, config, pieces, serving, streaming
+from served import Parrot, audio, certificate, client, config, pieces, serving, streaming, text_of
 
 PCM = riva.client.AudioEncoding.LINEAR_PCM
-
-
-def text(response: Any) -> str:
-    return str(response.results[0].alternatives[0].transcript)
 
 
 def status(call: Any) -> tuple[str, str]:
@@ -69,7 +65,7 @@ def server() -> Any:
 )  # fmt: skip
 def test_one_second_is_heard_in_every_form(server: Any, content: bytes, fields: dict[str, Any]) -> None:
     response = client(server).offline_recognize(content, config(**fields))
-    assert text(response) == "heard 16000" and response.results[0].audio_processed == pytest.approx(1.0)
+    assert text_of(response) == "heard 16000" and response.results[0].audio_processed == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +145,7 @@ def test_audio_that_is_not_what_it_seems_is_refused(
 )
 def test_a_stream_ends_in_one_final_result(server: Any, content: bytes, fields: dict[str, Any]) -> None:
     results = list(client(server).streaming_response_generator(pieces(content), streaming(**fields)))
-    assert [(r.results[0].is_final, text(r)) for r in results] == [(True, "heard 48000")]
+    assert [(r.results[0].is_final, text_of(r)) for r in results] == [(True, "heard 48000")]
 
 
 def test_interim_results_grow_towards_the_final_one(server: Any) -> None:
@@ -160,7 +156,7 @@ def test_interim_results_grow_towards_the_final_one(server: Any) -> None:
 
     results = list(client(server).streaming_response_generator(slowly(), streaming(interim=True)))
     assert [r.results[0].is_final for r in results[-2:]] == [False, True]
-    lengths = [int(text(r).split()[1]) for r in results]
+    lengths = [int(text_of(r).split()[1]) for r in results]
     assert len(lengths) >= 3 and lengths == sorted(lengths) and lengths[-1] == 56_000
 
 
@@ -176,9 +172,9 @@ def test_a_long_stream_is_made_final_in_parts_and_no_sample_is_lost() -> None:
     with serving(chunk=10.0) as server:
         asked = streaming(enable_word_time_offsets=True)
         results = list(client(server).streaming_response_generator(pieces(audio(34.0), 32_000), asked))
-    parts = [int(text(r).split()[1]) for r in results]
+    parts = [int(text_of(r).split()[1]) for r in results]
     assert len(parts) >= 4 and sum(parts) == 34 * 16_000 and max(parts) <= 11 * 16_000
-    assert all(r.results[0].is_final for r in results) and text(results[0]).endswith(" ")
+    assert all(r.results[0].is_final for r in results) and text_of(results[0]).endswith(" ")
     starts = [r.results[0].alternatives[0].words[0].start_time for r in results]
     assert starts == [pytest.approx(sum(parts[:n]) / 16, abs=1) for n in range(len(parts))]
 
@@ -224,7 +220,7 @@ def test_concurrent_requests_share_batches_and_get_their_own_answers() -> None:
     with serving(parrot, max_batch=4, max_wait=0.02) as server, ThreadPoolExecutor(12) as threads:
         asr = client(server)
         lengths = [0.5 + 0.1 * n for n in range(12)]
-        answers = list(threads.map(lambda seconds: text(asr.offline_recognize(audio(seconds), config())), lengths))
+        answers = list(threads.map(lambda seconds: text_of(asr.offline_recognize(audio(seconds), config())), lengths))
     assert answers == [f"heard {round(seconds * 16_000)}" for seconds in lengths]
     assert max(map(len, parrot.batches)) > 1 and all(len(batch) <= 4 for batch in parrot.batches)
 
@@ -233,7 +229,7 @@ def test_a_recording_the_model_chokes_on_fails_alone() -> None:
     with serving(Parrot(chokes=[8000])) as server, ThreadPoolExecutor(2) as threads:
         asr = client(server)
         bad = threads.submit(status, lambda: asr.offline_recognize(audio(0.5), config()))
-        good = threads.submit(lambda: text(asr.offline_recognize(audio(1.0), config())))
+        good = threads.submit(lambda: text_of(asr.offline_recognize(audio(1.0), config())))
         assert bad.result()[0] == "INTERNAL" and good.result() == "heard 16000"
 
 
@@ -248,7 +244,7 @@ def test_a_recogniser_that_raises_leaves_the_server_standing() -> None:
 
     with serving(fails_once) as server:
         assert status(lambda: client(server).offline_recognize(audio(), config()))[0] == "INTERNAL"
-        assert text(client(server).offline_recognize(audio(), config())) == "heard 16000"
+        assert text_of(client(server).offline_recognize(audio(), config())) == "heard 16000"
 
 
 def test_a_client_killed_mid_stream_harms_nobody() -> None:
@@ -270,7 +266,7 @@ def test_a_client_killed_mid_stream_harms_nobody() -> None:
         while len(lines) < 5 and time.monotonic() < deadline:
             time.sleep(0.02)
         assert [line["code"] for line in lines] == ["CANCELLED"] * 5
-        assert text(client(server).offline_recognize(audio(), config())) == "heard 16000"
+        assert text_of(client(server).offline_recognize(audio(), config())) == "heard 16000"
 
 
 def test_a_recording_nobody_waits_for_is_not_recognised() -> None:
@@ -285,7 +281,7 @@ def test_a_recording_nobody_waits_for_is_not_recognised() -> None:
         second.cancel()
         time.sleep(0.3)
         parrot.gate.set()
-        assert text(first.result()) == "heard 16000"
+        assert text_of(first.result()) == "heard 16000"
     assert parrot.batches == [[16_000]]
 
 
@@ -309,7 +305,7 @@ def test_one_request_too_many_is_refused_and_the_others_are_served() -> None:
         code, details = status(lambda: asr.offline_recognize(audio(), config()))
         assert code == "RESOURCE_EXHAUSTED" and "2 requests are in flight" in details
         parrot.gate.set()
-        assert [text(call.result()) for call in held] == ["heard 16000"] * 2
+        assert [text_of(call.result()) for call in held] == ["heard 16000"] * 2
 
 
 def test_a_silent_client_is_let_go() -> None:
@@ -382,7 +378,7 @@ def test_a_stopping_server_finishes_what_is_in_flight_and_takes_no_more() -> Non
         time.sleep(0.2)
         assert status(lambda: client(server).offline_recognize(audio(), config()))[0] == "UNAVAILABLE"
         parrot.gate.set()
-        assert text(held.result()) == "heard 16000"
+        assert text_of(held.result()) == "heard 16000"
         stopping.join(5)
         assert not stopping.is_alive()
 
@@ -408,7 +404,7 @@ def test_tls_and_token_guard_every_call_but_health(tmp_path: Path) -> None:
     with serving(tls=identity, token=TOKEN) as server:
         secured = {"ssl_root_cert": cert, "use_ssl": True}
         good = client(server, **secured, metadata_args=[["authorization", f"Bearer {TOKEN}"]])
-        assert text(good.offline_recognize(audio(), config())) == "heard 16000"
+        assert text_of(good.offline_recognize(audio(), config())) == "heard 16000"
         for wrong in ([], [["authorization", "Bearer guess"]]):
             asr = client(server, **secured, metadata_args=wrong)
             assert status(lambda asr=asr: asr.offline_recognize(audio(), config()))[0] == "UNAUTHENTICATED"
