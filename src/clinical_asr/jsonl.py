@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +17,13 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from clinical_asr import intake
 from clinical_asr.errors import ManifestError
 from clinical_asr.records import Row
 
 R = TypeVar("R", bound=Row)
+MOST_COLUMNS = 1000
+_KEY_END = re.compile(rb'"\s*:')
 
 
 def to_dict(row: Row) -> dict[str, Any]:
@@ -54,10 +59,9 @@ def _field_names(kind: type[Row]) -> frozenset[str]:
 def iter_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of each non-blank line. Raises ManifestError that names the line."""
     try:
-        with path.open("rb") as lines:
-            for line_number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield line_number, parse_object(path, line_number, line)
+        for line_number, line in intake.lines(path):
+            if line.strip():
+                yield line_number, parse_object(path, line_number, line)
     except OSError as error:
         raise ManifestError(path, None, "", _os_reason(error), "check the path") from None
 
@@ -75,7 +79,23 @@ def parse_object(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
         raise ManifestError(path, line_number, "", f"is not JSON ({error})", mend) from None
     if not isinstance(parsed, dict):
         raise ManifestError(path, line_number, "", "is not a JSON object", mend)
+    if len(_KEY_END.findall(line)) != len(parsed):  # nested, or the same key again
+        _refuse_repeated_key(path, line_number, line)
     return parsed
+
+
+def _refuse_repeated_key(path: Path, line_number: int, line: bytes) -> None:
+    """One reader takes the first of two equal keys, another the last: neither is what was meant."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = dict(pairs)
+        if len(keys) < len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise ManifestError(path, line_number, twice[:60], "stands twice", "keep one of the two")
+        return keys
+
+    json.loads(line, object_pairs_hook=once)
 
 
 def iter_rows(path: Path, kind: type[R]) -> Iterator[R]:
@@ -145,7 +165,7 @@ class RowWriter:
     def finish(self) -> None:
         """Close and rename: from now on the file is complete."""
         self._file.close()
-        self.part.replace(self.path)
+        settle(self.part, self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -180,9 +200,27 @@ class atomic_path:  # noqa: N801 - reads as a function
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if error is None:
-            self.part.replace(self.path)
+            settle(self.part, self.path)
         else:
             self.part.unlink(missing_ok=True)
+
+
+def settle(part: Path, path: Path) -> None:
+    """Give a finished file its name so that a power cut finds either no file or the whole one.
+
+    Content first, then the name, then the folder that holds the name: a rename may reach the disk before the bytes.
+    """
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
+
+
+def _sync(place: Path) -> None:
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _flush_to_disk(descriptor: int, file: Any) -> None:
@@ -205,18 +243,18 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, kind: Any = Any) -> Any:
     """One JSON document, typed if ``kind`` is given. Raises ManifestError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(intake.document(path), type=kind)
     except OSError as error:
         raise ManifestError(path, None, "", _os_reason(error), "check the path") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(path, None, "", f"cannot be read ({error})") from None
 
 
 def read_csv(path: Path, kind: type[R], required: Sequence[str] = ()) -> list[R]:
     """Typed rows of a CSV file with a header. Raises ManifestError naming the line and the column."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _typed_csv_rows(path, csv.DictReader(file), kind, required)
+        with intake.opened(path) as file:
+            return _typed_csv_rows(path, csv.DictReader(intake.text_lines(path, file)), kind, required)
     except csv.Error as error:
         raise ManifestError(path, None, "", f"is not CSV ({error})", "save it as plain CSV") from None
     except UnicodeDecodeError as error:
@@ -230,15 +268,43 @@ def _typed_csv_rows(path: Path, reader: csv.DictReader[str], kind: type[R], requ
     if missing:
         header = ",".join(required)
         raise ManifestError(path, 1, missing[0], "column is missing", f"the header is: {header}")
+    _refuse_header(path, reader.fieldnames or ())
     rows = []
     for fields in reader:
         if None in fields or None in fields.values():
             raise ManifestError(path, reader.line_num, "", "has another number of columns than the header")
         try:
-            rows.append(from_dict(kind, {name: value.strip() for name, value in fields.items()}))
+            rows.append(from_dict(kind, {name: _without_guard(value.strip()) for name, value in fields.items()}))
         except msgspec.ValidationError as error:
             raise validation_error(path, reader.line_num, error) from None
     return rows
+
+
+def _refuse_header(path: Path, names: Sequence[str]) -> None:
+    if len(names) > MOST_COLUMNS:
+        raise ManifestError(path, 1, "", f"has more than {MOST_COLUMNS} columns", "is this the right file?")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ManifestError(path, 1, twice[:60], "column stands twice", "keep one of the two")
+
+
+_FORMULA = re.compile(r"'*[=+\-@]")
+
+
+def _guarded(value: Any) -> Any:
+    """A spreadsheet runs what begins with ``=``, ``+``, ``-`` or ``@``; an apostrophe before it says that it is text.
+
+    >>> _guarded("=1+1"), _guarded("-5"), _guarded("heparin"), _without_guard(_guarded("'=x"))
+    ("'=1+1", '-5', 'heparin', "'=x")
+    """
+    if not isinstance(value, str) or not _FORMULA.match(value) or re.fullmatch(r"[+-]?\d+(\.\d+)?", value):
+        return value
+    return f"'{value}"
+
+
+def _without_guard(value: str) -> str:
+    """What :func:`_guarded` was given."""
+    return value[1:] if value.startswith("'") and _FORMULA.match(value[1:]) else value
 
 
 def write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
@@ -246,7 +312,11 @@ def write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
     with atomic_path(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(to_dict(row) for row in rows)
+        writer.writerows(_cells(row) for row in rows)
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    return {name: _guarded(value) for name, value in to_dict(row).items()}
 
 
 def append_csv(path: Path, row: Row, columns: Sequence[str]) -> None:
@@ -260,7 +330,7 @@ def append_csv(path: Path, row: Row, columns: Sequence[str]) -> None:
     writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\n")
     if new:
         writer.writeheader()
-    writer.writerow(to_dict(row))
+    writer.writerow(_cells(row))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:  # one write: a line is there whole or not at all
         file.write(("\n" if ends_open else "").encode() + text.getvalue().encode("utf-8"))

@@ -1,7 +1,6 @@
 """The book of receipts beside the clips: one line a clip, appended before the clip gets its name, never rewritten.
 
-Only names and places in the file are held in memory, about 150 bytes for each clip that was there before: a run over
-100,000 new clips holds none.
+Only the names and their places in the file are held in memory, about 150 bytes a clip: 15 MB for 100,000.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import msgspec
 from clinical_asr import wav
 from clinical_asr.clips import Receipt
 from clinical_asr.errors import AudioError, ManifestError
-from clinical_asr.jsonl import from_dict, parse_object, to_dict, validation_error
+from clinical_asr.jsonl import from_dict, parse_object, settle, to_dict, validation_error
 from clinical_asr.records import SAMPLE_RATE
 
 NAME = "receipts.jsonl"
@@ -97,7 +96,7 @@ class OpenBook(ReceiptBook):
     def finish(self) -> None:
         """Close and rename: from now on the book is complete."""
         self._out.close()
-        self._file.replace(self.path)
+        settle(self._file, self.path)
         self._file = self.path
 
     def __enter__(self) -> Self:

@@ -158,9 +158,12 @@ class _Shelf:
 
 
 def _shelve(receipts: Sequence[Receipt], shelf: _Shelf) -> None:
-    """Receipts first, then names."""
-    if receipts:
-        shelf.book.write([_compared(receipt, shelf.book.get(receipt.audio_filepath)) for receipt in receipts])
+    """Receipts first, then names. A run that was killed in between has left the receipt: it is not written twice."""
+    known = {receipt.audio_filepath: shelf.book.get(receipt.audio_filepath) for receipt in receipts}
+    compared = [_compared(receipt, known[receipt.audio_filepath]) for receipt in receipts]
+    fresh = [receipt for receipt in compared if receipt != known[receipt.audio_filepath]]
+    if fresh:
+        shelf.book.write(fresh)
     for receipt in receipts:
         path = shelf.folder / receipt.audio_filepath
         _part(path).replace(path)
