@@ -17,7 +17,7 @@ STAGES = {
     "hypotheses", "scores", "leaderboard", "gate",
     "split", "finetune", "comparison", "deploy", "report",
 }  # fmt: skip
-PURE = {"gate", "split", "comparison", "metrics", "statistics", "text", "keywords", "tally", "leaderboard"}
+PURE = {"gate", "split", "comparison", "parity", "metrics", "statistics", "text", "keywords", "tally", "leaderboard"}
 HEAVY = {"torch", "nemo", "lightning", "transformers", "grpc", "riva", "librosa"}
 DOES_IO = {"os", "pathlib", "subprocess", "socket", "shutil", "tempfile", "urllib", "http"}
 

@@ -161,15 +161,15 @@ class RivaTranscriber:
                 self.egress.record(self.endpoint.service, self.endpoint.address, row_id, len(content))
             return self._call(self._stub.Recognize, request)
 
-        return text_of(self._patiently(send))
+        return text_of(self._patiently(send, self.endpoint.attempts))
 
-    def _patiently(self, send: Callable[[], Any]) -> Any:
+    def _patiently(self, send: Callable[[], Any], attempts: int) -> Any:
         """Ask again, later and later, while the service is busy: waits are drawn from [half, whole] of 1, 2, 4 s."""
-        for attempt in range(self.endpoint.attempts):
+        for attempt in range(attempts):
             try:
                 return send()
             except ServiceError as error:
-                if not error.busy or attempt + 1 == self.endpoint.attempts:
+                if not error.busy or attempt + 1 == attempts:
                     raise
                 longest = min(60.0, self.endpoint.first_wait * 2**attempt)
                 if self._stop.wait(random.uniform(longest / 2, longest)):
@@ -190,7 +190,8 @@ class RivaTranscriber:
 
         request = asr.RivaSpeechRecognitionConfigRequest(model_name=self.endpoint.model)
         try:
-            answer = self._patiently(lambda: self._call(self._stub.GetRivaSpeechRecognitionConfig, request))
+            ask = self._stub.GetRivaSpeechRecognitionConfig
+            answer = self._patiently(lambda: self._call(ask, request), min(2, self.endpoint.attempts))
             models = sorted((one.model_name, sorted(one.parameters.items())) for one in answer.model_config)
         except ServiceError as error:
             if error.code != "UNIMPLEMENTED" or not self.endpoint.hosted:
