@@ -11,6 +11,7 @@ from clinical_asr.config import ComparisonConfig
 from clinical_asr.errors import ScoringError
 from clinical_asr.records import Decision, EntityCategory, Hypothesis, Stratum
 from clinical_asr.scores import score
+from clinical_asr.training import Selection
 
 N, TERMS = 200, 20
 
@@ -28,6 +29,7 @@ def compared(
     previous: tuple[Decision, ...] = (),
     n: int = N,
     terms: int = TERMS,
+    selection: Selection | None = None,
 ) -> Comparison:
     old, old_signature = scored(cycle(before, n=n, terms=terms))
     new, new_signature = scored(cycle(after, model="tuned", n=n, terms=terms))
@@ -39,6 +41,7 @@ def compared(
         guard(guard_rows, guard_errors[1]),
         (old_signature, new_signature),
         previous=previous,
+        selection=selection,
     )
 
 

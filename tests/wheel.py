@@ -89,7 +89,7 @@ def engines(works: Works, cycle: Cycle, told: list[str]) -> Engines:
 
     return Engines(
         synthesise=works.synthesise, transcriber=lambda path, name: Recogniser(works, path, name, texts),
-        train=works.train, listen=lambda model, audio: {},
+        train=works.train, listen=lambda model, audio, *, exact=False: {},
         journal=Journal(cycle.timings, told.append), progress=progress,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,9 @@ def finetune(
         tuple(general[wanted:]),
         margins,
     )
-    report = train_model(job, Judge(choosing, selection_guard, listen) if choosing.rows else None, on_step)
+    judge = Judge(choosing, selection_guard, listen) if choosing.rows else None
+    report = train_model(job, judge, on_step)
+    report = replace(report, notes=(*report.notes, *(judge.notes if judge else ())))
     _check_rows(report, len(job.examples))
     write_rows(outputs.ledger, ledger)
     parts = {"train": clinical, "replay": pool, "selection": selecting, "selection_guard": selection_guard.rows}

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from markupsafe import Markup
 
-from clinical_asr import evidence, jsonl, plot_values, plots, snr_plot
+from clinical_asr import evidence, jsonl, plot_values, plots, snr_plot, tradeoff
 from clinical_asr.changes import paired_rows
 from clinical_asr.comparison import Comparison
 from clinical_asr.html_page import Placed, from_page, page_data, render
@@ -74,6 +74,7 @@ def comparison_html(
         comparison=comparison,
         decision=decision or _own_decision(comparison),
         grounds=evidence.comparison_grounds(comparison),
+        tradeoff=tradeoff.curve(comparison.selection),
         slopes=plots.slope_chart("KER by category before and after, held-out rows", slopes) if slopes else "",
         noise=snr_plot.snr_curve("KER against SNR before and after, held-out rows", noise) if noise[1][1] else "",
         heat=_heat(after, columns, "stratum") or _heat(after, sorted({row.noise_level for row in after}), "noise"),

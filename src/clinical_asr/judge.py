@@ -6,10 +6,10 @@ comparison rests on, if the recipe carves its selection rows out of the training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from clinical_asr.errors import FlywheelError
 from clinical_asr.keywords import KeywordCount, keyword_hits
@@ -19,8 +19,20 @@ from clinical_asr.records import Utterance
 from clinical_asr.selection import term_of
 from clinical_asr.text import DEFAULT_NORMALISER, normalise
 
-Listen = Callable[[Any, Mapping[str, Path]], Mapping[str, str | FlywheelError]]
-"""(the model in memory, recordings) -> transcripts under the same keys, decoded as the product decodes."""
+
+class Listen(Protocol):
+    """(the model in memory, recordings) -> transcripts under the same keys, decoded as the product decodes.
+
+    ``exact`` asks for full precision whatever the device would rather compute.
+    """
+
+    def __call__(
+        self, model: Any, audio: Mapping[str, Path], *, exact: bool = False
+    ) -> Mapping[str, str | FlywheelError]: ...
+
+
+GARBAGE = 0.5
+"""WER beyond which, if it is also twice the base's, transcripts in less than full precision are not believed."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,10 @@ class Judge:
 
     def __init__(self, clinical: Recordings, general: Recordings, listen: Listen) -> None:
         self.clinical, self.general, self.listen = clinical, general, listen
+        self.notes: list[str] = []
         self._before: list[ErrorCount] | None = None
+        self._wer: dict[int, float] = {}
+        self._exact = False
 
     def __call__(self, model: Any) -> dict[str, float | None]:
         """``ker`` and ``wer`` of the clinical rows, ``guard_wer`` of the general ones with ``guard_rise`` since the
@@ -53,7 +68,23 @@ class Judge:
         return found | self._cost(model) if self.general.rows else found
 
     def _heard(self, model: Any, side: Recordings) -> dict[str, str]:
-        heard = self.listen(model, {row.id: side.audio(row) for row in side.rows})
+        """Transcripts; heard again in full precision if they are garbage (in bf16, batches beyond the first row)."""
+        heard = self._listen(model, side)
+        wer = rates(side.rows, heard)["wer"] or 0.0
+        base = self._wer.setdefault(id(side), wer)
+        if wer <= GARBAGE or (wer < 2 * base and base <= GARBAGE) or self._exact:
+            return heard
+        again = self._listen(model, side, exact=True)
+        better = rates(side.rows, again)["wer"] or 0.0
+        if better < wer / 2:
+            self._exact, self._wer[id(side)] = True, min(base, better)
+            said = f"WER {wer:.0%} where full precision has {better:.0%}; judged in full precision from there on"
+            self.notes.append(f"transcripts in reduced precision were garbage: {said}")
+        return again
+
+    def _listen(self, model: Any, side: Recordings, exact: bool = False) -> dict[str, str]:
+        audio = {row.id: side.audio(row) for row in side.rows}
+        heard = self.listen(model, audio, exact=True) if exact or self._exact else self.listen(model, audio)
         return {key: text for key, text in heard.items() if isinstance(text, str)}
 
     def _cost(self, model: Any) -> dict[str, float | None]:

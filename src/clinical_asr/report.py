@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clinical_asr import tradeoff
 from clinical_asr.changes import Change, Guard, Side
 from clinical_asr.comparison import Comparison
 from clinical_asr.markdown import bar, detectable, foot, interval, list_note, p_value, percent, signed, table
@@ -146,6 +147,7 @@ def comparison_markdown(comparison: Comparison, decision: Decision | None = None
         _sides(comparison),
         _test(comparison),
         _guard(comparison.guard),
+        tradeoff.markdown(comparison.selection),
         _changes("By what training has seen (priority categories)", "stratum", comparison.by_stratum),
         _changes("By category, held-out rows", "category", comparison.by_category),
         _changes("By term, held-out rows, worst after first", "term", comparison.by_term),

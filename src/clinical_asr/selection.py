@@ -35,7 +35,7 @@ def carve(rows: Sequence[Utterance], fraction: float, seed: int) -> set[str]:
     for row in rows:
         sentences[normalise(term_of(row))][normalise(row.text)].append(row.id)
     draw = random.Random(f"selection/{seed}")
-    decks = [draw.sample(list(of.values()), len(of)) for _, of in sorted(sentences.items())]
+    decks = [draw.sample([ids for _, ids in sorted(of.items())], len(of)) for _, of in sorted(sentences.items())]
     draw.shuffle(decks)
     taken: set[str] = set()
     for lap in range(max(map(len, decks), default=0)):

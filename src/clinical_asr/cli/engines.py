@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from clinical_asr.errors import FlywheelError
     from clinical_asr.hypotheses import Transcriber
+    from clinical_asr.judge import Listen
     from clinical_asr.training import TrainModel
 
 
@@ -109,7 +109,7 @@ def trainer() -> TrainModel:
     return train
 
 
-def listener() -> Callable[[Any, Mapping[str, Path]], Mapping[str, str | FlywheelError]]:
+def listener() -> Listen:
     """Transcribes with a model in training: what judges each epoch."""
     from clinical_asr.engines.nemo_asr import listen
 

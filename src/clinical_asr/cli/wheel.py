@@ -188,7 +188,7 @@ def _engines(at: Cycle, trainer: TrainModel) -> Engines:
         markup=markup(),
         transcriber=transcriber,
         train=trainer,
-        listen=lambda *audio: listener()(*audio),
+        listen=lambda model, audio, *, exact=False: listener()(model, audio, exact=exact),
         journal=Journal(at.timings, say),
         progress=progress,
         on_step=lambda: steps("fine-tuning"),

@@ -102,9 +102,10 @@ class NemoTranscriber:
             self.batch_size = max(1, min(self.batch_size, size // 2))
 
 
-def listen(model: Any, audio: Mapping[str, Path]) -> dict[str, str | FlywheelError]:
-    """Transcribe with a model between two epochs of its training, decoded as everywhere else."""
-    return NemoTranscriber.from_model(model, "in training", "").transcribe(audio)
+def listen(model: Any, audio: Mapping[str, Path], *, exact: bool = False) -> dict[str, str | FlywheelError]:
+    """Transcribe with a model between two epochs of its training, decoded as everywhere else, or in fp32 (``exact``)."""
+    config = TranscriptionConfig(precision="fp32" if exact else "auto")
+    return NemoTranscriber.from_model(model, "in training", "", config).transcribe(audio)
 
 
 def _text_of(hypothesis: Any) -> str:

@@ -1,4 +1,4 @@
-"""What holds a base to its language: parts that do not move, and the distance to what its encoder made of general speech.
+"""What holds a base to its language: parts that do not move, and how far its encoder moves on general speech.
 
 Where prediction network and joint stay as they are, a transducer's output can change only through the encoder's: if
 that stays the same on general speech, so does the transcript. (Learning without Forgetting, Li and Hoiem 2016,

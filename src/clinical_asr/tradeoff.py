@@ -1,0 +1,116 @@
+"""What each candidate of a fine-tuning buys in terms and costs in general speech. Pure.
+
+All of it is of the rows that chose, none of which decides; the verdict's numbers stand elsewhere on the page.
+"""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from clinical_asr.markdown import table
+from clinical_asr.svg import figure, percent, tag
+from clinical_asr.training import Candidate, Selection
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 396.0, 24.0, 228.0
+HEADER = ("factor", "epoch", "KER", "general WER", "rise", "95 % upper end", "")
+
+
+def points(selection: Selection) -> list[tuple[Candidate, float, float]]:
+    """(candidate, KER, rise of general WER) from the base, at factor 0, outwards; only those with both numbers.
+
+    >>> from clinical_asr.training import Margins
+    >>> tuned = Candidate(3, 1.0, {"ker": 0.1, "guard_rise": 0.004})
+    >>> both = Selection(("a",), 9, {"ker": 0.9, "guard_rise": 0.0}, (tuned,), tuned, Margins())
+    >>> [(candidate.factor, ker, rise) for candidate, ker, rise in points(both)]
+    [(0.0, 0.9, 0.0), (1.0, 0.1, 0.004)]
+    """
+    known = [Candidate(0, 0.0, selection.base), *sorted(selection.candidates, key=lambda c: c.factor)]
+    told = ((candidate, candidate.metrics.get("ker"), candidate.metrics.get("guard_rise")) for candidate in known)
+    return [(candidate, ker, rise) for candidate, ker, rise in told if ker is not None and rise is not None]
+
+
+def cells(selection: Selection) -> list[list[str]]:
+    """One line a candidate under ``HEADER``, the base first."""
+    lines = []
+    for candidate in (Candidate(0, 0.0, selection.base), *sorted(selection.candidates, key=lambda c: c.factor)):
+        told = candidate.metrics
+        ker, wer, rise, high = (told.get(name) for name in ("ker", "guard_wer", "guard_rise", "guard_high"))
+        lines.append([f"{candidate.factor:g}", str(candidate.epoch or "-"), percent(ker), percent(wer, 2),
+                      _points(rise), _points(high), _standing(candidate, selection)])  # fmt: skip
+    return lines
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:+.2f}"
+
+
+def _standing(candidate: Candidate, selection: Selection) -> str:
+    if candidate.factor == 0:
+        return "base"
+    chosen = "chosen" if candidate == selection.chosen else ""
+    return ", ".join(filter(None, (chosen, "" if candidate.inside(selection.margins) else "over the margin")))
+
+
+def said(selection: Selection) -> str:
+    """By which rule, on which rows."""
+    chose = f"{len(selection.rows)} clinical rows taken out of training" if selection.rows else "the validation rows"
+    rule = f"the lowest KER with general WER at most {100 * selection.margins.rise:.1f} points over the base's"
+    return f"Chosen: {rule}, on {chose} and {selection.general_rows} general ones. What decides is elsewhere."
+
+
+def markdown(selection: Selection | None) -> str:
+    """The section of ``comparison.md``; empty without candidates to choose from."""
+    if selection is None or len(selection.candidates) < 2:
+        return ""
+    return f"## Candidates: terms against language\n\n{table(list(HEADER), cells(selection))}\n\n{said(selection)}"
+
+
+def curve(selection: Selection | None) -> Markup:
+    """KER over the rise of general WER, from the base to the tuned weights, with the margin; empty without one."""
+    told = points(selection) if selection is not None and len(selection.candidates) > 1 else []
+    if selection is None or len(told) < 2:
+        return Markup("")
+    rises = [rise for _, _, rise in told]
+    low, high = min(0.0, *rises), max(selection.margins.rise, *rises) * 1.1
+    places = [(_x(rise, low, high), _y(ker)) for _, ker, rise in told]
+    body = [*_frame(low, high), *_margin(selection.margins.rise, low, high)]
+    body.append(tag("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), class_="curve series-0"))
+    for (candidate, ker, rise), (x, y) in zip(told, places, strict=True):
+        body += _mark(candidate, f"KER {percent(ker)}, general WER {_points(rise)} points", x, y, selection)
+    words = "; ".join(f"factor {c.factor:g}: KER {percent(ker)}, {_points(rise)} points" for c, ker, rise in told)
+    return figure("KER against the cost in general speech", f"{words}. {said(selection)}", _BOTTOM + 44, body)
+
+
+def _x(rise: float, low: float, high: float) -> float:
+    return _LEFT + (rise - low) / (high - low) * (_RIGHT - _LEFT)
+
+
+def _y(ker: float) -> float:
+    return _BOTTOM - min(ker, 1.0) * (_BOTTOM - _TOP)
+
+
+def _frame(low: float, high: float) -> list[Markup]:
+    body = []
+    for at in range(5):
+        y = _y(at / 4)
+        body.append(tag("line", x1=_LEFT, x2=_RIGHT, y1=y, y2=y, class_="grid"))
+        body.append(tag("text", f"{at / 4:.0%}", x=_LEFT - 6, y=y + 4, text_anchor="end", class_="tick"))
+    for rise in (low, (low + high) / 2, high):
+        x = _x(rise, low, high)
+        body.append(tag("text", _points(rise), x=x, y=_BOTTOM + 18, text_anchor="middle", class_="tick"))
+    name = "points of general WER over the base →"
+    return [*body, tag("text", name, x=_RIGHT, y=_BOTTOM + 36, text_anchor="end", class_="tick")]
+
+
+def _margin(rise: float, low: float, high: float) -> list[Markup]:
+    x = _x(rise, low, high)
+    line = tag("line", x1=x, x2=x, y1=_TOP, y2=_BOTTOM, class_="best-line", stroke_dasharray="4 4")
+    return [line, tag("text", "margin", x=x, y=_TOP - 8, text_anchor="middle", class_="tick")]
+
+
+def _mark(candidate: Candidate, words: str, x: float, y: float, selection: Selection) -> list[Markup]:
+    chosen = candidate == selection.chosen
+    name = "base" if candidate.factor == 0 else f"{candidate.factor:g}{' chosen' if chosen else ''}"
+    inside = tag("title", f"{name}: {words}")
+    dot = tag("circle", inside, cx=x, cy=y, r=7.0 if chosen else 4.5, class_="mark series-0")
+    return [dot, tag("text", name, x=x + 9, y=y - 8, class_="halo value series-0")]
