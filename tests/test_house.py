@@ -91,6 +91,15 @@ def test_only_the_command_line_reads_the_environment_and_nobody_imports_it(path:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_agents_door_runs_commands_and_is_opened_by_the_command_line_alone(path: Path) -> None:
+    rooms = path.relative_to(PACKAGE).parts
+    if rooms[0] == "agent":
+        assert not inside(imports(path)) & {"cli", "engines", "flywheel"}
+    elif rooms[0] != "cli":
+        assert "agent" not in inside(imports(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_modules_stay_readable(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400, "look for the second noun"
 

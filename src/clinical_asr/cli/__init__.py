@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from clinical_asr import __version__
-from clinical_asr.cli import advise, build, evaluate, serve, setup, ship, tune, wheel
+from clinical_asr.cli import advise, agent, build, evaluate, serve, setup, ship, tune, wheel
 from clinical_asr.cli.corridor import Corridor
 from clinical_asr.errors import FlywheelError
 
@@ -44,7 +44,7 @@ def options(
     """Turn the wheel: clinical terms -> benchmark -> KER -> fine-tuning -> decision."""
 
 
-for room in (wheel, advise, setup, build, evaluate, tune, ship, serve):  # help lists the commands in the order of the flow
+for room in (wheel, advise, setup, build, evaluate, tune, ship, serve, agent):  # in the order of the flow
     room.register(app)
 
 
