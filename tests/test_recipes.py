@@ -45,7 +45,7 @@ def test_keep_takes_the_published_schedule() -> None:
     """What differs is what keeps the language, so that the two can be compared."""
     kept, stock = (msgspec.structs.asdict(load_recipe(name)) for name in ("keep", "smoke"))
     assert {key for key in kept if kept[key] != stock[key]} == {
-        "name", "replay_ratio", "frozen", "freeze_batch_norm", "distortion", "match_weight", "factors",
+        "name", "epochs", "replay_ratio", "frozen", "freeze_batch_norm", "distortion", "match_weight", "factors",
         "selection_fraction",
     }  # fmt: skip
 

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from clinical_asr import audio, audition, general, manifest, pronunciations, sentences
+from clinical_asr import audio, audition, general, hypotheses, manifest, pronunciations, sentences
 from clinical_asr.audition_record import read_auditions
 from clinical_asr.cycle import Cycle, account
 from clinical_asr.errors import ConfigError
 from clinical_asr.jsonl import read_rows, write_csv, write_rows
-from clinical_asr.records import ClinicalUtterance, Pronunciation, Term, Utterance
+from clinical_asr.records import ClinicalUtterance, Hypothesis, Pronunciation, Term, Utterance
 from clinical_asr.relocation import seen_from
 from clinical_asr.request import Engines, Request
+from clinical_asr.self_texts import bare_rows, lacks_texts, spoken
 from clinical_asr.terms import read_terms
 
 
@@ -104,7 +105,10 @@ def general_stage(cycle: Cycle, request: Request, engines: Engines, kind: str, c
     given: Path | None = getattr(request, kind)
     if not path.exists() and count:
         with engines.journal.step(kind) as did:
-            rows = checked_general(given, engines) if given else speak_general(cycle, request, engines, kind, count)
+            if given and kind == "replay" and lacks_texts(given):
+                rows = heard_general(cycle, request, engines, given)
+            else:
+                rows = checked_general(given, engines) if given else speak_general(cycle, request, engines, kind, count)
             write_rows(path, seen_from(path.parent, rows, given.parent) if given else rows)
             did(f"{len(rows)} rows of general speech")
     return read_rows(path, Utterance) if count else []
@@ -113,6 +117,18 @@ def general_stage(cycle: Cycle, request: Request, engines: Engines, kind: str, c
 def checked_general(path: Path, engines: Engines) -> list[Utterance]:
     """A manifest of general speech that somebody brought. Raises ManifestError."""
     return manifest.check(path, Utterance, None, engines.progress).require()
+
+
+def heard_general(cycle: Cycle, request: Request, engines: Engines, given: Path) -> list[Utterance]:
+    """General speech without transcripts: the base's own are taken. Resumes; every row is in ``ledger_replay``."""
+    rows, failed = bare_rows(given)
+    output, entries = cycle.general / "replay_hyps.jsonl", cycle.ledger("replay")
+    transcriber = engines.transcriber(request.base, request.base_name)
+    fates = hypotheses.transcribe_rows(rows, given.parent, transcriber, output, entries, progress=engines.progress)
+    told, silent = spoken(read_rows(output, Hypothesis), rows)
+    left_out = {entry.id: entry for entry in silent}
+    write_rows(entries, [*failed, *(left_out.get(entry.id, entry) for entry in fates)])
+    return told
 
 
 def speak_general(cycle: Cycle, request: Request, engines: Engines, kind: str, count: int) -> list[Utterance]:

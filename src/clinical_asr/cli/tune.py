@@ -129,7 +129,8 @@ def finetune(
     path = resolve(base, sha256=sha256)
     inspect_base(path)
     start = _base(base, path)
-    learn, judge, general = (_recordings(side, data_root) for side in (train, validation, replay))
+    learn, judge = (_recordings(side, data_root) for side in (train, validation))
+    general = _replay(replay, path, output, data_root)
     weigh = _recordings(selection_guard, data_root)
     ledger = output.with_name(f"{output.stem}.ledger.jsonl")
     outputs = Outputs(model=output, info=output.with_name("training_run_info.json"), ledger=ledger)
@@ -153,6 +154,28 @@ def _recordings(manifest: Path | None, data_root: Path | None) -> Recordings:
     from clinical_asr.finetune import Recordings
 
     return Recordings(checked_rows(manifest, "auto", data_root), manifest.parent) if manifest else Recordings()
+
+
+def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | None) -> Recordings:
+    """General speech; where the manifest lacks texts, the base gives them, kept beside the output for the next time."""
+    from clinical_asr.cli.console import progress
+    from clinical_asr.cli.engines import transcriber
+    from clinical_asr.finetune import Recordings
+    from clinical_asr.hypotheses import transcribe_rows
+    from clinical_asr.jsonl import read_rows
+    from clinical_asr.records import Hypothesis
+    from clinical_asr.self_texts import bare_rows, lacks_texts, spoken
+
+    if manifest is None or not lacks_texts(manifest):
+        return _recordings(manifest, data_root)
+    rows, failed = bare_rows(manifest)
+    hyps, ledger = (output.with_name(f"{output.stem}.{name}.jsonl") for name in ("replay", "replay_ledger"))
+    if not hyps.exists():
+        transcribe_rows(rows, manifest.parent, transcriber(base), hyps, ledger, progress=progress)
+    told, silent = spoken(read_rows(hyps, Hypothesis), rows)
+    left_out = f"{len(rows) + len(failed) - len(told)} left out ({len(silent)} silent)"
+    typer.echo(f"replay: the base's own texts for {len(told)} rows, {left_out}: {ledger}")
+    return Recordings(told, manifest.parent)
 
 
 def _is_done(outputs: Outputs, base: Base, config: TrainingConfig, train: Recordings) -> bool:

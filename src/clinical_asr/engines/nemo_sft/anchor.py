@@ -53,7 +53,7 @@ class Anchor:
         import torch
 
         rows = [row for row, replayed in enumerate(self.replayed) if replayed]
-        if not rows or not torch.is_grad_enabled():
+        if not rows or len(output[0]) != len(self.replayed) or not torch.is_grad_enabled():  # not a training batch
             self._distance = 0.0
             return
         with torch.no_grad():

@@ -1,0 +1,214 @@
+"""What keeps a base's language in training, and the sentinels, on a real (tiny) NeMo model: each is provoked."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from clinical_asr.config import load_recipe
+from clinical_asr.errors import TrainingError
+from clinical_asr.jsonl import read_rows
+from clinical_asr.records import Utterance
+from clinical_asr.training import Example, Margins, TrainingJob
+
+pytest.importorskip("nemo")
+torch = pytest.importorskip("torch")
+
+from clinical_asr.engines.nemo_sft import train  # noqa: E402
+from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored  # noqa: E402
+from clinical_asr.engines.nemo_sft.batches import Batches, tokenize  # noqa: E402
+from clinical_asr.engines.nemo_sft.sentinels import Collapse, Gradients  # noqa: E402
+from clinical_asr.nemo_file import restore  # noqa: E402
+
+pytestmark = [pytest.mark.nemo, pytest.mark.skipif(torch.cuda.is_available(), reason="these are the CPU's promises")]
+STOCK = msgspec.structs.replace(load_recipe("smoke"), epochs=1, learning_rate=3e-3)
+KEEP = msgspec.structs.replace(
+    load_recipe("keep"), epochs=1, learning_rate=3e-3, selection_fraction=0.0, factors=(0.5, 1.0)
+)
+
+
+@pytest.fixture
+def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
+    """Four clinical rows, four replayed ones and four more of those."""
+    rows = read_rows(tiny_manifest, Utterance)[:12]
+    folder = tiny_manifest.parent
+    examples = [
+        Example(r.id, folder / r.audio_filepath, r.text, r.duration, replayed=n > 3) for n, r in enumerate(rows)
+    ]
+    return TrainingJob(tiny_nemo, tuple(examples[:8]), KEEP, tmp_path / "tuned.nemo", more_replay=tuple(examples[8:]))
+
+
+def with_config(job: TrainingJob, **changes: Any) -> TrainingJob:
+    return dataclasses.replace(job, config=msgspec.structs.replace(job.config, **changes))
+
+
+def weights(path: Path) -> dict[str, Any]:
+    return dict(restore(path).state_dict())
+
+
+def test_what_is_frozen_stays_and_the_encoder_learns(job: TrainingJob) -> None:
+    train(with_config(job, factors=(1.0,)))
+    before, after = weights(job.base), weights(job.output)
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("encoder.") for name in moved)
+    assert not any("running_" in name for name in moved), "BatchNorm's statistics are the base's"
+
+
+def test_without_it_all_of_that_moves(job: TrainingJob) -> None:
+    train(dataclasses.replace(job, config=STOCK))
+    before, after = weights(job.base), weights(job.output)
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("joint.") for name in moved) and any("running_mean" in name for name in moved)
+
+
+def test_every_epoch_takes_other_general_rows_in_turn(job: TrainingJob) -> None:
+    rows = [*job.examples, *job.more_replay]
+    batches = Batches(rows, [[1]] * 12, size=4, seed=1, replay=4)
+    turns = [{rows[index].id for index in batches.turn(epoch)} for epoch in (1, 2, 3)]
+    assert turns[0] == {e.id for e in job.examples} and turns[2] == turns[0] != turns[1]
+    assert turns[1] == {e.id for e in job.examples[:4]} | {e.id for e in job.more_replay}
+
+
+def test_weights_between_the_base_and_the_tuned_model_are_judged_and_the_best_inside_is_written(
+    job: TrainingJob, tmp_path: Path
+) -> None:
+    rises = iter([0.0, 0.02, 0.001])  # the base, the tuned epoch, half of the way
+
+    def evaluate(model: Any) -> dict[str, float | None]:
+        rise = next(rises)
+        return {"ker": 0.5 - rise, "wer": 0.1, "guard_rise": rise, "guard_high": rise}
+
+    report = train(job, evaluate)
+    assert report.base_metrics["ker"] == 0.5
+    assert [(c.factor, c.metrics["guard_rise"]) for c in report.candidates] == [(0.5, 0.001), (1.0, 0.02)]
+    assert report.chosen is not None and report.chosen.factor == 0.5
+    whole = dataclasses.replace(job, output=tmp_path / "whole.nemo", margins=Margins(1.0, 1.0))
+    rises = iter([0.0, 0.02, 0.001])
+    assert (train(whole, evaluate).chosen or report.chosen).factor == 1.0
+    base, half, tuned = weights(job.base), weights(job.output), weights(whole.output)
+    name = next(name for name in base if name.startswith("encoder.layers.1") and name.endswith("weight"))
+    assert torch.allclose(half[name], (base[name] + tuned[name]) / 2, atol=1e-6) and not torch.equal(
+        base[name], half[name]
+    )
+
+
+def distance(model: Any, anchor: Anchor, job: TrainingJob, replayed: list[bool]) -> float:
+    batches = Batches(job.examples, tokenize(model, job.examples), 8, 1)
+    batch = batches._collate(list(range(8)))
+    anchor.replayed = replayed
+    with anchored(model, anchor):
+        model(input_signal=batch[0], input_signal_length=batch[1])
+        return float(model.add_auxiliary_losses(torch.zeros(())))
+
+
+def test_the_anchor_measures_replayed_rows_only_and_starts_at_nothing(job: TrainingJob) -> None:
+    model = restore(job.base)
+    model.preprocessor.featurizer.dither = 0.0
+    anchor = Anchor(model, weight=2.0)
+    general = [False] * 4 + [True] * 4
+    assert distance(model, anchor, job, general) == pytest.approx(0.0, abs=1e-6)
+    with torch.no_grad():
+        for parameter in model.encoder.layers[1].parameters():
+            parameter.mul_(1.5)
+    far = distance(model, anchor, job, general)
+    assert far > 0.01 and distance(model, anchor, job, [False] * 8) == 0.0
+    assert distance(model, anchor, job, [True] * 8) > far
+    assert model.add_auxiliary_losses(torch.ones(())) == 1.0, "nothing is left behind"
+
+
+def test_nothing_left_to_train_is_an_error(job: TrainingJob) -> None:
+    with pytest.raises(TrainingError, match="nothing is left to train"):
+        train(with_config(job, frozen=("encoder", "decoder", "joint")))
+
+
+# --- sentinels --------------------------------------------------------------------------------------------------------
+
+
+def silenced(model: Any) -> None:
+    """All blanks: what a collapsed transducer says."""
+    with torch.no_grad():
+        model.joint.joint_net[-1].bias[:] = -100.0
+        model.joint.joint_net[-1].bias[model.joint.num_classes_with_blank - model.joint.num_extra_outputs - 1] = 100.0
+
+
+def talking(model: Any, monkeypatch: pytest.MonkeyPatch, texts: list[list[str]]) -> None:
+    """Random weights say nothing worth hearing, so what is heard is put on."""
+    monkeypatch.setattr(type(model), "transcribe", lambda self, speech, **_: texts.pop(0))
+
+
+@pytest.mark.parametrize(("said", "name"), [(["", "", "", ""], "blanks"), (["⁇ ⁇", "⁇", "<unk>", ""], "UNK")])
+def test_a_collapse_after_the_first_step_stops_the_run(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch, said: list[str], name: str
+) -> None:
+    talking(restore(job.base), monkeypatch, [["one", "two", "three", "four"], said])
+    steps: list[int] = []
+    with pytest.raises(TrainingError, match=f"after the first step: the model says nothing but {name}"):
+        train(job, None, lambda done, total, loss: steps.append(done))
+    assert steps in ([], [1]) and not job.output.exists()
+
+
+def test_silence_is_really_heard(job: TrainingJob) -> None:
+    model = restore(job.base)
+    watch = Collapse(model, job.examples)
+    watch.spoke = True
+    silenced(model)
+    with pytest.raises(TrainingError, match="blanks"):
+        watch.check(model)
+
+
+def test_a_base_that_said_nothing_is_let_be(job: TrainingJob) -> None:
+    model = restore(job.base)
+    silenced(model)
+    Collapse(model, job.examples).check(model)
+
+
+def test_gradients_that_are_no_numbers_cost_a_step_and_then_the_run() -> None:
+    good, bad = torch.ones(2), torch.tensor([1.0, float("nan")])
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    watch = Gradients()
+    for gradient in (bad, good, bad, bad):
+        parameter.grad = gradient.clone()
+        watch.check([parameter], "epoch 1, step 1")
+        assert (parameter.grad is None) == (gradient is bad), "left out, so that the weights stay numbers"
+    assert watch.note() == ["3 steps left out: their gradients were no numbers"]
+    parameter.grad = bad.clone()
+    with pytest.raises(TrainingError, match="epoch 2, step 9: the gradients of 3 steps in a row are no numbers"):
+        watch.check([parameter], "epoch 2, step 9")
+
+
+def test_in_a_run_the_weights_survive_a_bad_step(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = [True]
+
+    def spoil(self: Gradients, parameters: Any, where: str, check: Any = Gradients.check) -> None:
+        if once:
+            once.clear()
+            next(p for p in parameters if p.grad is not None).grad.fill_(float("inf"))
+        check(self, parameters, where)
+
+    monkeypatch.setattr(Gradients, "check", spoil)
+    report = train(with_config(job, factors=(1.0,)))
+    assert "1 steps left out: their gradients were no numbers" in report.notes
+    assert all(torch.isfinite(value).all() for value in weights(job.output).values() if value.is_floating_point())
+
+
+def test_learning_by_heart_is_said_and_the_best_epoch_kept(job: TrainingJob) -> None:
+    kers = iter([1.0, 0.2, 0.3, 0.4])
+    config = msgspec.structs.replace(STOCK, epochs=3, distortion=False)
+    few = dataclasses.replace(job, examples=job.examples[:4], more_replay=(), config=config)
+    report = train(few, lambda model: {"ker": next(kers), "wer": 0.5})
+    losses = [epoch.loss for epoch in report.epochs]
+    assert losses == sorted(losses, reverse=True) and report.best_epoch == 1
+    assert any("learnt by heart after epoch 1" in note for note in report.notes)
+
+
+def test_a_loader_that_brings_fewer_rows_than_declared_stops_it(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collate = Batches._collate
+    monkeypatch.setattr(Batches, "_collate", lambda self, batch: collate(self, batch[:-1]))
+    with pytest.raises(TrainingError, match="3 rows came where 4 were declared"):
+        train(job)
