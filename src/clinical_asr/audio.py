@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import re
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,11 @@ class Plan:
         return any(clip == planned for planned in self)
 
     def __iter__(self) -> Iterator[ClipPlan]:
-        deals: dict[str, _Deal] = {}
+        dealt: dict[str, tuple[int, array[int]]] = {}
         for term, sentences in groupby(self.sentences, key=lambda sentence: sentence.term):
-            if term not in deals:
-                deals[term] = _Deal(f"{self.config.seed}/{term}", self.config)
-            yield from self._of_term(term, sentences, deals[term])
+            deal = _Deal(f"{self.config.seed}/{term}", self.config, *dealt.get(term, ()))
+            yield from self._of_term(term, sentences, deal)
+            dealt[term] = deal.turn, array("Q", deal.digests)
 
     def _of_term(self, term: str, sentences: Iterable[Sentence], deal: _Deal) -> Iterator[ClipPlan]:
         """Clips of a term's sentences, none twice."""
@@ -76,8 +76,8 @@ class Plan:
         for sentence in sentences:
             for _ in range(self.config.voices_per_sentence):
                 clip = self._clip(sentence, *deal.next())
-                if (digest := int(clip.file_name[-20:-4], 16)) not in deal.dealt:
-                    deal.dealt.add(digest)
+                if (digest := int(clip.file_name[-20:-4], 16)) not in deal.digests:
+                    deal.digests.add(digest)
                     yield clip
 
     def _clip(self, sentence: Sentence, voice: str, noise: str) -> ClipPlan:
@@ -104,20 +104,19 @@ class Plan:
         return {term: ipa for term, ipa in self.imposed.items() if _occurs(term, text)}
 
 
-@dataclass
 class _Deal:
-    """Voices go round in the term's own order: a sentence never gets one twice. Noise levels come in shuffled decks."""
+    """Voices go round in the term's own order: a sentence never gets one twice. Noise levels come in shuffled decks.
 
-    seed: str
-    config: SynthesisConfig
-    dealt: set[int] = field(default_factory=set)
-    """Digests of the clips dealt, 16 hex digits as a number."""
+    ``turn`` and ``digests`` (of the clips dealt: 16 hex digits as a number) say where an earlier deal left off.
+    """
 
-    def __post_init__(self) -> None:
-        dealer = random.Random(self.seed)
-        self.voices = dealer.sample(self.config.voices, len(self.config.voices))
-        self.noise = decks(self.config.noise_levels, dealer)
-        self.turn = 0
+    def __init__(self, seed: str, config: SynthesisConfig, turn: int = 0, digests: Iterable[int] = ()) -> None:
+        dealer = random.Random(seed)
+        self.voices = dealer.sample(config.voices, len(config.voices))
+        self.noise = decks(config.noise_levels, dealer)
+        self.turn, self.digests = 0, set(digests)
+        for _ in range(turn):
+            self.next()
 
     def next(self) -> tuple[str, str]:
         """The next voice and noise level."""
