@@ -337,7 +337,7 @@ def test_memory_does_not_grow_with_the_plan(tmp_path: Path, monkeypatch: pytest.
     assert (small[0], large[0]) == (2_000, 16_000)
     each = (large[1] - small[1]) / 14_000
     print(f"{each:.0f} bytes a row: {each * 100_000 / 1e6:.0f} MB for 100,000")
-    assert each < 400
+    assert each < 600
 
 
 def test_a_plan_is_gone_through_in_the_memory_of_its_terms(monkeypatch: pytest.MonkeyPatch) -> None:
