@@ -71,7 +71,7 @@ class Outlook:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
         if self.bytes > free:
-            needs = f"needs about {self.bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+            needs = f"needs about {self.bytes / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free"
             raise AudioError(needs, str(folder), "free some space, or write to another disk")
 
 
