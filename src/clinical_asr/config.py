@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from clinical_asr import intake
 from clinical_asr.errors import ConfigError
 from clinical_asr.records import EntityCategory, Seconds
 
@@ -170,7 +171,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Seed of shuffling, dropout and SpecAugment."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "epochs", "must be at least 1")
+        _require_sane(self)
         _require(self.batch_size >= 1, "batch_size", "must be at least 1")
         _require(self.accumulate_grad_batches >= 1, "accumulate_grad_batches", "must be at least 1")
         _require(0 < self.learning_rate <= 1, "learning_rate", "must lie in (0, 1]")
@@ -194,6 +195,21 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         _require(0 <= self.selection_fraction <= 0.5, "selection_fraction", "must lie in [0, 0.5]")
 
 
+def _require_sane(config: TrainingConfig) -> None:
+    """Numbers that a trainer can work with: a NaN or a slip of ten zeros shows here, not after hours."""
+    for name in config.__struct_fields__:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        usable = all(not isinstance(n, int | float) or abs(n) < 2**32 for n in numbers)  # a NaN is not
+        _require(usable, name, "is no number that can be used")
+    _require(1 <= config.epochs <= 10_000, "epochs", "must lie in [1, 10000]")
+    _require(all(0 <= beta < 1 for beta in config.betas), "betas", "must lie in [0, 1)")
+    _require(config.weight_decay >= 0, "weight_decay", "must be at least 0")
+    _require(config.gradient_clip > 0, "gradient_clip", "must be more than 0")
+    _require(config.max_duration > 0, "max_duration", "must be more than 0")
+    _require(config.seed >= 0, "seed", "must be at least 0")
+
+
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
     folder = resources.files("clinical_asr") / "recipes"
@@ -209,18 +225,23 @@ def load_recipe(name_or_path: str) -> TrainingConfig:
     if not path.is_file():
         known = ", ".join(recipe_names())
         raise ConfigError(f"no recipe {name_or_path!r}", where="--recipe", mend=f"use one of {known}, or a YAML file")
-    return _parse_recipe(path.read_bytes(), str(path))
+    return _parse_recipe(_recipe_file(path), str(path))
+
+
+def _recipe_file(path: Path) -> bytes:
+    try:
+        return intake.document(path, intake.LARGEST_YAML)
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({(error.strerror or str(error)).lower()})", str(path)) from None
 
 
 def _parse_recipe(document: bytes, where: str) -> TrainingConfig:
-    import yaml
-
     from clinical_asr.bases import refuse_request
 
     try:
-        keys: Any = yaml.safe_load(document)
+        keys: Any = intake.plain_yaml(document)
         for key, value in keys.items() if isinstance(keys, dict) else ():
             refuse_request(str(key), "" if key == "name" else value)
         return msgspec.convert({"name": Path(where).stem, **keys}, TrainingConfig)
-    except (yaml.YAMLError, msgspec.ValidationError, TypeError) as error:
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
         raise ConfigError(f"is not a recipe ({error})", where=where) from None

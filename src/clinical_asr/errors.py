@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move a terminal's cursor, turn its writing round, or cannot be written at all."""
+
+
+def printable(text: str) -> str:
+    r"""``text`` as it may be shown in a terminal: in one line, and with nothing in it that a terminal would obey.
+
+    >>> printable("ok\x1b[2Jgone \u202etxt.exe"), printable("two\nlines")
+    ('ok\\x1b[2Jgone \\u202etxt.exe', 'two lines')
+    """
+    return _UNPRINTABLE.sub(_shown, text)
+
+
+def _shown(match: re.Match[str]) -> str:
+    character = match.group()
+    return " " if character in "\t\n\r" else ascii(character)[1:-1]
+
 
 class FlywheelError(Exception):
     """Anything a person can mend. The command line prints ``str(error)`` and exits with ``exit_code``.
@@ -18,7 +37,7 @@ class FlywheelError(Exception):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return f"{place}{self.what}" + (f"; {self.mend}" if self.mend else "")
+        return printable(f"{place}{self.what}" + (f"; {self.mend}" if self.mend else ""))
 
 
 class ConfigError(FlywheelError):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from clinical_asr import wav
+from clinical_asr import intake, wav
 from clinical_asr.clips import Clip, Markup, Progress, Synthesise, silent_progress, talkers_for
 from clinical_asr.errors import ConfigError, ManifestError
 from clinical_asr.noise import decks, snr_of
@@ -19,7 +19,7 @@ from clinical_asr.rendering import render
 def read_sentences(path: Path) -> list[str]:
     """One sentence a line; blank lines and lines that start with ``#`` are left out. Raises ManifestError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = intake.document(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(path, None, "", f"cannot be read ({error})", "save it as UTF-8 text") from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -95,7 +95,10 @@ def _refuse_repeated_key(path: Path, line_number: int, line: bytes) -> None:
             raise ManifestError(path, line_number, twice[:60], "stands twice", "keep one of the two")
         return keys
 
-    json.loads(line, object_pairs_hook=once)
+    try:
+        json.loads(line, object_pairs_hook=once)
+    except RecursionError:
+        raise ManifestError(path, line_number, "", "is nested too deeply", "write plain fields") from None
 
 
 def iter_rows(path: Path, kind: type[R]) -> Iterator[R]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from clinical_asr import preflight, wav
+from clinical_asr import intake, preflight, wav
 from clinical_asr.clips import ClipPlan, Progress, Receipt, silent_progress
 from clinical_asr.errors import ManifestError
 from clinical_asr.growth import Growth, extend
@@ -154,13 +154,12 @@ def check(
 def _lines(path: Path) -> list[tuple[int, bytes]]:
     """(number, content) of each line that is not blank. Raises ManifestError."""
     try:
-        if path.exists() and not path.is_file():
-            raise ManifestError(path, None, "", "is not a file", "name the .jsonl file itself")
-        content = path.read_bytes()
+        return [(number, line) for number, line in intake.lines(path) if line.strip()]
+    except IsADirectoryError:
+        raise ManifestError(path, None, "", "is not a file", "name the .jsonl file itself") from None
     except (OSError, ValueError) as error:
         why = (getattr(error, "strerror", None) or str(error)).lower()
         raise ManifestError(repr(str(path)), None, "", why, "check the path") from None
-    return [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
 
 
 @dataclass

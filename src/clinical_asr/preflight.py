@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from clinical_asr import wav
+from clinical_asr.containment import OUTSIDE_MEND, confined, refused_fields, refused_path
 from clinical_asr.errors import AudioError, ConfigError, ManifestError
 from clinical_asr.jsonl import from_dict, parse_object, validation_error
 from clinical_asr.noise import snr_of
@@ -74,6 +75,8 @@ def _type_findings(line: Line, name: str, kind: Any, value: Any) -> list[Manifes
 def row_findings(line: Line, row: Utterance) -> Iterator[ManifestError]:
     """What the row's own fields say against it, without looking at the audio."""
     yield from _text_findings(line, row)
+    for field, why, mend in refused_fields(row.extra):
+        yield line.finding(field, why, mend)
     if not 0 < row.duration < float("inf"):
         yield line.finding("duration", f"is {row.duration}", "measure it: frames / rate")
     try:
@@ -109,16 +112,12 @@ def _term_findings(line: Line, row: ClinicalUtterance) -> Iterator[ManifestError
 
 def located(line: Line, audio_filepath: str, folder: Path, data_root: Path) -> Path | ManifestError:
     """Where the audio lies; never outside the data root, whether by ``..``, an absolute path or a link."""
-    if ".." in PurePosixPath(audio_filepath.replace("\\", "/")).parts:
-        return line.finding("audio_filepath", f"{audio_filepath[:120]!r} holds '..'", "write the path without it")
-    try:
-        path = (folder / audio_filepath).resolve()
-        inside = path.is_relative_to(data_root.resolve())
-    except (OSError, ValueError, RuntimeError) as error:
-        return line.finding("audio_filepath", f"cannot be followed ({error})"[:200], "check the path")
-    if not inside:
-        why = f"{audio_filepath[:120]!r} lies outside the data root {data_root}"
-        return line.finding("audio_filepath", why, "name a data root that holds it (--data-root), or move the audio")
+    if why := refused_path(audio_filepath):
+        return line.finding("audio_filepath", why, "write the path of a recording, without it")
+    path = confined(folder / audio_filepath, data_root)
+    if isinstance(path, str):
+        mend = OUTSIDE_MEND if path.startswith("lies outside") else "check the path"
+        return line.finding("audio_filepath", f"{audio_filepath[:120]!r} {path}", mend)
     return path
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from clinical_asr.containment import refused_fields, refused_path
 from clinical_asr.errors import FlywheelError, ManifestError
 from clinical_asr.jsonl import iter_objects, write_rows
 from clinical_asr.records import LedgerEntry, Outcome, Row
@@ -62,6 +63,7 @@ def _moved(source: Path, number: int, fields: dict[str, Any], old: str, new: str
     audio = fields.get("audio_filepath")
     if not isinstance(audio, str) or not audio:
         raise ManifestError(source, number, "audio_filepath", "is not a path", "write the audio's path")
+    _refuse_foreign(source, number, fields, audio)
     moved = replace_prefix(audio, old, new)
     if moved is None:
         done.unmatched.append(number)
@@ -72,6 +74,14 @@ def _moved(source: Path, number: int, fields: dict[str, Any], old: str, new: str
     reason = "" if moved is not None else f"does not begin with {old}: copied unchanged"
     done.entries.append(LedgerEntry(id=entry_id, outcome=Outcome.PASSED, reason=reason, audio_filepath=moved or audio))
     return Row(extra={**fields, "audio_filepath": moved or audio})
+
+
+def _refuse_foreign(source: Path, number: int, fields: dict[str, Any], audio: str) -> None:
+    """A path that is no path, or a field that leads NeMo elsewhere, is not carried to another machine."""
+    if why := refused_path(audio):
+        raise ManifestError(source, number, "audio_filepath", why, "write the path of a recording, without it")
+    for name, why, mend in refused_fields(fields):
+        raise ManifestError(source, number, name, why, mend)
 
 
 def replace_prefix(path: str, old: str, new: str) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from clinical_asr import intake
 from clinical_asr.errors import ConfigError, ManifestError
 from clinical_asr.records import EntityCategory, Sentence, Term
 from clinical_asr.wording import SLOT, WORDS, Style, agreement, fault, fill
@@ -25,13 +26,12 @@ Frames = Mapping[EntityCategory, Mapping[str, Sequence[str]]]
 
 def load_frames(path: Path | None = None) -> Frames:
     """Frames by category and context: the shipped ones, or a person's own YAML. Raises ManifestError."""
-    import yaml
-
     source = path or resources.files("clinical_asr") / "data" / "templates.yaml"
     try:
-        document: Any = yaml.safe_load(source.read_text(encoding="utf-8"))
+        content = intake.document(path, intake.LARGEST_YAML) if path else source.read_bytes()
+        document: Any = intake.plain_yaml(content)
         frames = msgspec.convert(document, dict[EntityCategory, dict[str, list[str]]])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (OSError, ValueError, msgspec.ValidationError) as error:
         why = f"is not a file of sentence frames ({' '.join(str(error).split())[:120]})"
         raise ManifestError(source, None, "", why, "write category: {context: [frames]}") from None
     _require_slots(source, frames)

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_asr import intake
 from clinical_asr.errors import AudioError
 from clinical_asr.records import SAMPLE_RATE
+from clinical_asr.wav import require_length
 
 SHORTEST = 0.05  # seconds; less is no speech, and shorter than a model's first frames
 
@@ -22,15 +24,19 @@ def read_speech(path: Path) -> NDArray[np.float32]:
     import soundfile
 
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with intake.opened(path) as content, soundfile.SoundFile(content) as file:
+            rate = file.samplerate
+            if file.channels != 1:
+                raise AudioError(f"has {file.channels} channels", str(path), "keep the one with the speaker")
+            require_length(file.frames, rate, path)
+            samples = file.read(dtype="float32")
+    except FileNotFoundError:
+        raise AudioError("no such file", where=str(path)) from None
     except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
-        why = "no such file" if not path.exists() else f"cannot be decoded ({' '.join(str(error).split())[-100:]})"
-        raise AudioError(why, where=str(path)) from None
-    if samples.shape[1] != 1:
-        raise AudioError(f"has {samples.shape[1]} channels", where=str(path), mend="keep the one with the speaker")
+        raise AudioError(f"cannot be decoded ({' '.join(str(error).split())[-100:]})", where=str(path)) from None
     if len(samples) < SHORTEST * rate:
         raise AudioError(f"is {len(samples) / rate:.3f} s long: no speech", where=str(path))
-    return _at_16_khz(samples[:, 0], rate, path)
+    return _at_16_khz(samples, rate, path)
 
 
 def _at_16_khz(samples: NDArray[np.float32], rate: int, path: Path) -> NDArray[np.float32]:

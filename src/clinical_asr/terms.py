@@ -7,6 +7,7 @@ from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 
+from clinical_asr import intake
 from clinical_asr.errors import ConfigError, ManifestError
 from clinical_asr.jsonl import read_csv, write_csv
 from clinical_asr.records import EntityCategory, Term
@@ -64,7 +65,7 @@ def read_terms(path: Path) -> list[Term]:
     Raises:
         ManifestError: no terms, an empty or repeated term, a category that is none of the six. It names the line.
     """
-    if path.is_file() and path.stat().st_size < 8 and not path.read_bytes().removeprefix(BOM_UTF8).strip():
+    if path.is_file() and path.stat().st_size < 8 and not intake.document(path).removeprefix(BOM_UTF8).strip():
         mend = f"write the header {','.join(COLUMNS)} and one term a line"
         raise ManifestError(path, None, "", "is empty", mend)
     try:
@@ -82,7 +83,7 @@ def read_terms(path: Path) -> list[Term]:
 
 def _line_numbers(path: Path) -> list[int]:
     """Where each row after the header stands; CSV readers skip blank lines without counting them."""
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    lines = intake.document(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [number for number, line in enumerate(lines, 1) if line.strip("\r")][1:]
 
 

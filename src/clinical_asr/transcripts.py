@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from clinical_asr import intake
 from clinical_asr.errors import ManifestError, ScoringError
 from clinical_asr.jsonl import from_dict, iter_objects, validation_error
 from clinical_asr.records import Hypothesis, row_id
@@ -82,7 +83,7 @@ def _is_jsonl(path: Path) -> bool:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return intake.document(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ManifestError(path, line, "", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None

@@ -16,11 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from clinical_asr import intake
 from clinical_asr.errors import AudioError
 from clinical_asr.loudness import active_level
 from clinical_asr.records import SAMPLE_RATE, Decibels, Seconds
 
 SILENT_BELOW: Decibels = -50.0  # dBFS of active speech; speech is usually recorded at -35 to -15
+LONGEST: Seconds = 3600.0  # of one recording; bases hear minutes, and ten hours of samples would fill the memory
+LARGEST = int(LONGEST * SAMPLE_RATE * 2) + 2**20  # bytes of such a file, its headers included
 HEADER = 44  # bytes before the samples of a file that :func:`encoded` makes
 CLIPPED_RUN = 3  # neighbouring samples at full scale: one alone may be an honest peak
 
@@ -110,6 +113,7 @@ def decoded(content: bytes, path: Path) -> Recording:
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             _require_form(file.channels, file.samplerate, file.subtype, path)
+            require_length(file.frames, file.samplerate, path)
             samples, frames = file.read(dtype="int16"), file.frames
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         raise AudioError(f"cannot be decoded ({_plain(error)})", str(path), "write it as 16-bit WAV") from None
@@ -120,12 +124,23 @@ def decoded(content: bytes, path: Path) -> Recording:
 
 def _bytes(path: Path) -> bytes:
     try:
-        if not path.is_file():
-            raise AudioError("is not a file" if path.exists() else "does not exist", str(path), "check the path")
-        return path.read_bytes()
+        return intake.document(path, LARGEST)
+    except FileNotFoundError:
+        raise AudioError("does not exist", str(path), "check the path") from None
+    except IsADirectoryError:
+        raise AudioError("is not a file", str(path), "check the path") from None
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.EFBIG:
+            require_length(path.stat().st_size // 2, SAMPLE_RATE, path)
         reason = getattr(error, "strerror", None) or str(error)
         raise AudioError(f"cannot be read ({reason})", repr(str(path)), "check the path") from None
+
+
+def require_length(frames: int, rate: int, path: Path) -> None:
+    """Raises AudioError for a recording that is longer than ``LONGEST``."""
+    if frames > LONGEST * rate:
+        why = f"lasts {frames / rate / 3600:.1f} hours, more than the {LONGEST / 3600:g} that one recording may last"
+        raise AudioError(why, str(path), "cut it at its pauses")
 
 
 def _require_form(channels: int, rate: int, subtype: str, path: Path) -> None:

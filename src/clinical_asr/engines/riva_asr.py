@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from clinical_asr import intake
 from clinical_asr.answers import Answers
 from clinical_asr.egress import Egress, Service, is_local
 from clinical_asr.errors import AudioError, ConfigError, FlywheelError, MissingDependency
@@ -118,7 +119,7 @@ class RivaTranscriber:
         if self._stop.is_set():
             return FlywheelError("was not asked for: the run stopped before")
         try:
-            content = path.read_bytes()
+            content = intake.document(path)
             digest = hashlib.sha256(content).hexdigest()
             known = self.answers.get(digest) if self.answers else None
             if known is not None:

@@ -9,16 +9,21 @@ starts, because a path that leads nowhere is a row that silently vanishes.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from clinical_asr.containment import refused_fields
 from clinical_asr.cycle import file_digest
 from clinical_asr.errors import AudioError
 from clinical_asr.jsonl import from_dict, iter_objects, write_rows
 from clinical_asr.records import Utterance
 from clinical_asr.training import Example
+
+_NAME = re.compile(r"[\w+-][\w.+-]{0,127}")
+CHECK = "run: clinical-asr manifest check"
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ def stage(base: Path, manifests: Mapping[str, Sequence[Example]], here: Path, th
 
     Nothing of the originals is touched. Raises AudioError for a recording that is missing or whose copy differs.
     """
+    for examples in manifests.values():
+        _refuse_foreign(examples)
     (here / "audio").mkdir(parents=True, exist_ok=True)
     place(base, here / "base.nemo")
     staged = Stage(here, there)
@@ -43,6 +50,15 @@ def stage(base: Path, manifests: Mapping[str, Sequence[Example]], here: Path, th
         write_rows(here / f"{name}.jsonl", [_row(example, staged) for example in examples])
         check(staged, name, examples)
     return staged
+
+
+def _refuse_foreign(examples: Sequence[Example]) -> None:
+    """The staged manifest is read by NeMo itself, and ids become file names: nothing may lead out of the folder."""
+    for example in examples:
+        if not _NAME.fullmatch(example.id):
+            raise AudioError(f"the row's id {example.id[:60]!r} is no file name", str(example.audio), CHECK)
+        for field, why, _ in refused_fields(example.row):
+            raise AudioError(f"the row's field {field} {why}", str(example.audio), CHECK)
 
 
 def _name(example: Example) -> str:
