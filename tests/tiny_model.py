@@ -1,7 +1,7 @@
 """A real NeMo FastConformer with random weights, made in seconds: what the engine tests run on.
 
-``python tests/tiny_model.py OUT.nemo`` writes one by hand; ``--layers 12 --width 192`` gives the mini base's shape and
-``--parakeet`` that of Parakeet TDT 0.6B v2: what speed and memory are measured on where the real weights are not at hand.
+``python tests/tiny_model.py OUT.nemo`` writes one by hand; ``--layers 12 --width 192`` gives the mini base's shape,
+``--parakeet`` that of Parakeet TDT 0.6B v2: speed and memory are measured on it where the real weights are missing.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def _encoder(shape: Shape) -> dict[str, Any]:
         "feat_in": shape.mels, "feat_out": -1, "n_layers": shape.layers, "d_model": shape.width,
         "subsampling": "dw_striding", "subsampling_factor": 8, "subsampling_conv_channels": shape.channels,
         "causal_downsampling": False, "ff_expansion_factor": 4, "self_attention_model": "rel_pos",
-        "n_heads": shape.heads, "use_bias": shape.bias, "att_context_size": [-1, -1], "xscaling": False, "untie_biases": True,
+        "n_heads": shape.heads, "use_bias": shape.bias,
+        "att_context_size": [-1, -1], "xscaling": False, "untie_biases": True,
         "pos_emb_max_len": 5000, "conv_kernel_size": 9, "conv_norm_type": "batch_norm", "conv_context_size": None,
         "dropout": shape.dropout, "dropout_pre_encoder": shape.dropout, "dropout_emb": 0.0,
         "dropout_att": shape.dropout,

@@ -109,7 +109,8 @@ def cycle(
     request = _request(
         base, recipe, sha256=sha256, manifest=manifest, terms=terms, guard=guard, replay=replay,
         selection=selection, data_root=data_root, overrides=overrides, auditions=auditions,
-        waiver=waive_audition, contexts_per_term=contexts_per_term, guard_rows=guard_rows, normaliser=normaliser, seed=seed,
+        waiver=waive_audition, contexts_per_term=contexts_per_term, guard_rows=guard_rows,
+        normaliser=normaliser, seed=seed,
         synthesis=SynthesisConfig(voices=o.listed(voices, "--voices"), voices_per_sentence=voices_per_sentence,
                                   seed=seed),
         gate=GateConfig(priority_categories=decides, min_rows=min_rows, tune_above=tune_above),

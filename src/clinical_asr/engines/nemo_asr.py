@@ -103,7 +103,7 @@ class NemoTranscriber:
 
 
 def listen(model: Any, audio: Mapping[str, Path], *, exact: bool = False) -> dict[str, str | FlywheelError]:
-    """Transcribe with a model between two epochs of its training, decoded as everywhere else, or in fp32 (``exact``)."""
+    """Transcribe with a model between two epochs of its training; ``exact`` decodes in fp32 whatever the device."""
     config = TranscriptionConfig(precision="fp32" if exact else "auto")
     return NemoTranscriber.from_model(model, "in training", "", config).transcribe(audio)
 
