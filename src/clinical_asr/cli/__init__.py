@@ -6,15 +6,17 @@ Exit codes, for every command: 0 done / passed / promoted, 2 bad input, 3 the ga
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
-from typing import Annotated
+from typing import Annotated, TypeGuard
 
 import typer
 
 from clinical_asr import __version__
 from clinical_asr.cli import advise, agent, build, evaluate, serve, setup, ship, tune, wheel
 from clinical_asr.cli.corridor import Corridor
-from clinical_asr.errors import FlywheelError
+from clinical_asr.errors import FlywheelError, printable
 
 INTERRUPTED = 130
 
@@ -50,6 +52,7 @@ for room in (wheel, advise, setup, build, evaluate, tune, ship, serve, agent):  
 
 def main() -> None:
     """Run the command; an error a person can mend is one line on stderr and exit code 2."""
+    _write_whatever_it_is()
     debug = "--debug" in sys.argv
     if debug:  # wherever it stands: it is offered in messages about commands that were typed already
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
@@ -66,19 +69,33 @@ def main() -> None:
         raise SystemExit(error.exit_code if isinstance(error, FlywheelError) else _exit_code(error)) from None
 
 
+def _write_whatever_it_is() -> None:
+    """A file name that is no text, or an accent on a terminal without it, is shown as escapes, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _explained(error: Exception) -> str:
     """One line, whatever happened."""
     if isinstance(error, FlywheelError):
         line = str(error)
     elif isinstance(error, OSError) and error.filename:
         line = f"{error.filename}: {(error.strerror or str(error)).lower()}; check the path, its rights and the disk"
+    elif _is_of_the_disk(error):
+        line = f"{str(error.strerror).lower()}; mend that, then run the same command again: it continues"
     else:
         line = (
             f"{type(error).__name__}: {error}; this is a fault of the program: run it again with --debug and report it"
         )
-    return " ".join(line.split())
+    return printable(" ".join(line.split()))
 
 
 def _exit_code(error: Exception) -> int:
-    """2 for a path that cannot be read or written, 1 for a fault of the program."""
-    return 2 if isinstance(error, OSError) and error.filename else 1
+    """2 for a path or a disk that cannot be read or written, 1 for a fault of the program."""
+    return 2 if isinstance(error, OSError) and (error.filename or _is_of_the_disk(error)) else 1
+
+
+def _is_of_the_disk(error: Exception) -> TypeGuard[OSError]:
+    """Writing to an open file fails without a name: a full disk, a broken one, a quota, a read-only mount."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS)

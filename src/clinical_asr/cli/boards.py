@@ -86,8 +86,6 @@ def _show_board(board: Leaderboard) -> None:
 
 
 def _rank(systems: list[System], folder: Path, terms: list[Term] | None) -> None:
-    from rich.markup import escape
-
     from clinical_asr.html_ranking import write_ranking_html
     from clinical_asr.jsonl import write_json, write_text
     from clinical_asr.markdown import percent
@@ -101,7 +99,7 @@ def _rank(systems: list[System], folder: Path, terms: list[Term] | None) -> None
     write_json(folder / "ranking.json", ranking)
     write_ranking_html(folder / "ranking.html", ranking, named, audio_root=systems[0][0].parent)
     header = ("", "system", "KER", "WER", f"{ranking.metric.upper()} against the best", "p (Holm)")
-    shown = [(s.place, escape(s.name), percent(s.ker), percent(s.wer), _against(s), _p(s)) for s in ranking.standings]
+    shown = [(s.place, s.name, percent(s.ker), percent(s.wer), _against(s), _p(s)) for s in ranking.standings]
     table(f"{len(names)} systems on {ranking.standings[0].rows} identical rows", header, shown)
     typer.echo(f"written: {folder / 'ranking'}{{.md,.json,.html}}")
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import atexit
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from clinical_asr.errors import printable
+
 if TYPE_CHECKING:
     from clinical_asr.records import Decision
 
 T = TypeVar("T")
+_SIGN = re.compile(r"\[(green|red|yellow)\][a-z-]+\[/\]")
 COLOURS = {0: "bold green", 3: "bold yellow", 4: "bold yellow", 5: "bold red"}
 
 
@@ -23,8 +27,15 @@ def console(stderr: bool = False) -> Any:
 
 
 def say(line: str) -> None:
-    """One line on stdout."""
-    console().print(line)
+    """One line on stdout, as it stands: brackets are no markup, nothing in it moves the cursor."""
+    console().print(printable(line), markup=False)
+
+
+def tell(line: str, err: bool = False) -> None:
+    """One line that holds words of a file or a service, on stdout or stderr; for scripts to read, never folded."""
+    import typer
+
+    typer.echo(printable(line), err=err)
 
 
 def progress(items: Sequence[T], what: str) -> Iterable[T]:
@@ -68,21 +79,30 @@ def _bar() -> Any:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout."""
+    """A table on stdout. Cells are shown as they stand, but for a sign such as ``[green]yes[/]``."""
     from rich.table import Table
+    from rich.text import Text
 
-    drawn = Table(*columns, title=title, title_justify="left", header_style="bold")
+    drawn = Table(*columns, title=Text(title), title_justify="left", header_style="bold")
     for row in rows:
-        drawn.add_row(*map(str, row))
+        drawn.add_row(*(_cell(str(cell)) for cell in row))
     console().print(drawn)
+
+
+def _cell(cell: str) -> Any:
+    from rich.text import Text
+
+    return Text.from_markup(cell) if _SIGN.fullmatch(cell) else Text(printable(cell))
 
 
 def show_decision(decision: Decision) -> None:
     """The verdict, why, and where to go from here."""
+    from rich.markup import escape
+
     colour = COLOURS.get(decision.exit_code, "bold")
     out = console()
-    out.print(f"\n[{colour}]{decision.verdict.upper()}[/]  {decision.reason}")
-    out.print(f"next stage: {decision.next_stage}")
+    out.print(f"\n[{colour}]{escape(printable(decision.verdict.upper()))}[/]  {escape(printable(decision.reason))}")
+    out.print(printable(f"next stage: {decision.next_stage}"), markup=False)
 
 
 def told(counts: Counter[str], noun: str) -> str:

@@ -11,7 +11,7 @@ import typer
 from clinical_asr.cli import endpoints as e
 from clinical_asr.cli import options as o
 from clinical_asr.cli.boards import leaderboard
-from clinical_asr.cli.console import progress, show_decision, table
+from clinical_asr.cli.console import progress, show_decision, table, tell
 from clinical_asr.cli.scored import read_scored
 from clinical_asr.cli.scoring import scores
 
@@ -119,7 +119,7 @@ def _tell_fates(output: Path, ledger: Path, entries: list[LedgerEntry], unheard:
     typer.echo(f"{output}: {len(everything)} rows = {told}")
     failed = [entry for entry in everything if entry.reason]
     for entry in failed[:10]:
-        typer.echo(f"failed: {entry.audio_filepath or entry.id}: {entry.reason}", err=True)
+        tell(f"failed: {entry.audio_filepath or entry.id}: {entry.reason}", err=True)
     if len(failed) > 10:
         typer.echo(f"and {len(failed) - 10} more: see {ledger}", err=True)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from clinical_asr.cli.console import progress
+from clinical_asr.cli.console import progress, tell
 
 if TYPE_CHECKING:
     from clinical_asr.composition import Ask, Refused, Request
@@ -55,7 +55,7 @@ def compose_sentences(
     built, refused = compose(wanted, ask, journal, model=wish.model, style=wish.style, seed=wish.seed,
                              tries=wish.tries, progress=progress)  # fmt: skip
     for row in refused:
-        typer.echo(f"refused: {row.line()}", err=True)
+        tell(f"refused: {row.line()}", err=True)
     if refused and not wish.fall_back:
         why = f"{len(refused)} of {len(wanted)} sentences were refused; {len(built)} are kept in {journal}"
         mend = "the same command asks for the missing ones again; --fall-back takes frames for them"

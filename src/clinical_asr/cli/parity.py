@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clinical_asr.cli import options as o
-from clinical_asr.cli.console import progress, show_decision, table
+from clinical_asr.cli.console import progress, show_decision, table, tell
 
 if TYPE_CHECKING:
     from clinical_asr.parity import Parity
@@ -82,6 +82,7 @@ def _show(found: Parity) -> None:
         lines = [(cause, count, MEANINGS.get(cause, "")) for cause, count in found.causes.items()]
         table("where they differ", ("cause", "rows", "meaning"), lines)
     for row in found.differences[:SHOWN]:
-        typer.echo(f"{row.id} ({row.cause})\n  offline: {row.offline}\n  served:  {row.served}")
+        for line in (f"{row.id} ({row.cause})", f"  offline: {row.offline}", f"  served:  {row.served}"):
+            tell(line)
     if len(found.differences) > SHOWN:
         typer.echo(f"and {len(found.differences) - SHOWN} more")

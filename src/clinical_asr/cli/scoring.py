@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clinical_asr.cli import options as o
-from clinical_asr.cli.console import table
+from clinical_asr.cli.console import table, tell
 from clinical_asr.cli.scored import signature_of
 
 if TYPE_CHECKING:
@@ -77,8 +77,6 @@ def _write_scores(output: Path, rows: list[Hypothesis], normaliser: str) -> None
 
 
 def _show_summary(found: ScoreSummary) -> None:
-    from rich.markup import escape
-
     from clinical_asr.markdown import interval, percent
 
     terms = found.terms
@@ -95,10 +93,10 @@ def _show_summary(found: ScoreSummary) -> None:
     for title, groups in (("by category", found.by_category), ("by term, worst first", _worst(found.by_term))):
         if groups:
             header = (title, "said", "missed", "KER", "false insertions", "precision")
-            table("", header, [(escape(name), *_cells(one)) for name, one in groups.items()])
+            table("", header, [(name, *_cells(one)) for name, one in groups.items()])
     for line in found.confusions[:5]:
         heard = line.heard or "nothing"
-        typer.echo(f"{line.kind}: {line.term} heard as {heard}, {line.count} times")
+        tell(f"{line.kind}: {line.term} heard as {heard}, {line.count} times")
     for number in found.numbers:
         if number.errors:
             typer.echo(f"numbers, {number.kind}: {number.errors} errors in {number.length}")

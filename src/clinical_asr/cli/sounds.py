@@ -82,8 +82,6 @@ def _dictionary(cache: Path, log_folder: Path, allow: str) -> Resolver:
 
 def _show(resolved: Sequence[Pronunciation]) -> None:
     """A row a term: what is said, who says so; for the engine's own rules, what else there is to hear."""
-    from rich.markup import escape
-
     from clinical_asr.cli.engines import own_ipa
 
     rows = []
@@ -91,7 +89,7 @@ def _show(resolved: Sequence[Pronunciation]) -> None:
         beside = [] if said.ipa else [f"{found.ipa} ({found.why})" for found in suggested(said.term)]
         beside += [str(said.extra["note"])] if "note" in said.extra else []
         heard = said.ipa or f"{own_ipa(said.term)} (by rule)"
-        rows.append([escape(cell) for cell in (said.term, said.ipa_source.value, heard, "; ".join(beside))])
+        rows.append((said.term, said.ipa_source.value, heard, "; ".join(beside)))
     table("pronunciations", ("term", "source", "IPA", "to hear as well"), rows)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clinical_asr.cli import options as o
+from clinical_asr.cli.console import tell
 
 if TYPE_CHECKING:
     from clinical_asr.suspects import Clearance
@@ -40,7 +41,7 @@ def find(
     left = suspects.standing(found, _clearances(cleared or target.with_name("cleared_clips.jsonl")))
     write_rows(target, seen_from(target.parent, found, hypotheses.parent))
     for suspect in left:
-        typer.echo(f"listen to {hypotheses.parent / suspect.audio_filepath} ({suspect.id}): {suspect.reason}")
+        tell(f"listen to {hypotheses.parent / suspect.audio_filepath} ({suspect.id}): {suspect.reason}")
     if kept:
         out = {suspect.id for suspect in left}
         counted = [row for row in rows if row.id not in out]

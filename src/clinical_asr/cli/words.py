@@ -72,14 +72,12 @@ def list_terms(path: TermsFile) -> None:
 
     Example: clinical-asr terms list examples/terms.csv
     """
-    from rich.markup import escape
-
     from clinical_asr.records import EntityCategory
     from clinical_asr.terms import read_terms
 
     terms = read_terms(path)
     groups = {c: [term.term for term in terms if term.entity_category is c] for c in EntityCategory}
-    rows = [(c.value, len(names), escape(", ".join(names))) for c, names in groups.items() if names]
+    rows = [(c.value, len(names), ", ".join(names)) for c, names in groups.items() if names]
     table(f"{len(terms)} terms", ("category", "terms", "which"), rows)
 
 
