@@ -120,6 +120,15 @@ def test_help_loads_nothing_heavy() -> None:
     assert "cycle" in done.stdout
 
 
+def test_every_command_has_its_place_in_the_flow() -> None:
+    from typer.main import get_command
+
+    from clinical_asr.cli import app
+    from clinical_asr.cli.corridor import FLOW
+
+    assert tuple(get_command(app).commands) == FLOW  # type: ignore[attr-defined]
+
+
 def test_help_answers_in_under_a_third_of_a_second() -> None:
     """Processor time, the best of five: on an idle machine it is the wall time, and tests run beside this one.
 

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 SMOKE_VOICE = "en-us+f3-r165-p50"
 
 
+PANEL = "The whole wheel"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this room."""
-    app.command()(doctor)
+    app.command(rich_help_panel=PANEL)(doctor)
 
 
 def doctor(
