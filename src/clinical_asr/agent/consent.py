@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from clinical_asr.agent.call import Call
-from clinical_asr.bases import MINI
+from clinical_asr.bases import HUB_ID, refuse_name
 from clinical_asr.egress import Service, is_local, parse_allowed
 from clinical_asr.errors import FlywheelError
 from clinical_asr.rental import Rental
@@ -89,13 +89,14 @@ def _host(url: str) -> str:
 
 
 def _downloads(call: Call) -> Iterator[Need]:
-    """A base that is neither the embedded one nor a file here is looked for on the model hub."""
+    """A base that is no file here and may lie on the model hub. Raises ModelError for one refused by its name."""
     if call.tool.name == "advise":  # names a base, fetches none
         return
     for option in [one.name for one in call.tool.parameters if one.name in BASES and one.kind is str]:
         name = str(call.full.get(option) or "")
         here = call.project.root / name
-        if name not in ("", MINI) and not here.is_file() and not name.endswith(".nemo"):
+        if HUB_ID.fullmatch(name) and not here.is_file() and not name.endswith(".nemo"):
+            refuse_name(name)
             yield Need(f"It downloads the base {name!r}: it sends {Service.HUB.receives}.", Service.HUB)
 
 
