@@ -24,10 +24,12 @@ docs: $(READY)
 benchmark: $(READY)
 	$(BIN)/python benchmarks/demo_stages.py
 
+# make HASHES=1: whatever else comes later, the files of all packages but torch are held to their digests (release/hashes.py).
 # torch first and pinned: a plain `torch` would bring gigabytes of CUDA libraries to a machine without a GPU.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -z "$(HASHES)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement constraints-hashes.txt --requirement constraints-hashes-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[nemo,riva,agent,dev]'
 	touch $(READY)
@@ -37,4 +39,35 @@ clean:
 
 .PHONY: constraints
 constraints: $(READY)
-	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' | sed 's/+cpu$$//' > constraints.txt
+	$(BIN)/python -m pip freeze --all --exclude-editable | grep -v -e ' @ ' -e '^pip==' | sed 's/+cpu$$//' > constraints.txt
+
+# Releasing: RELEASING.md. The tools live in build/tools, apart from the product.
+TOOLS := build/tools
+.PHONY: hashes audit licences sbom release release-demo dockerfile
+
+$(TOOLS)/.ready: release/requirements.txt $(READY)
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement release/requirements.txt
+	touch $@
+
+hashes: $(TOOLS)/.ready
+	$(BIN)/python release/hashes.py write
+
+audit: $(TOOLS)/.ready
+	$(BIN)/python release/hashes.py verify
+	$(BIN)/python release/audit.py
+
+licences: $(READY)
+	$(BIN)/python release/licences.py write
+
+sbom: $(TOOLS)/.ready
+	$(BIN)/python release/sbom.py
+
+release: $(TOOLS)/.ready
+	$(BIN)/python release/release.py
+
+release-demo: $(TOOLS)/.ready
+	$(BIN)/python release/release.py --demo
+
+dockerfile: $(TOOLS)/.ready
+	$(BIN)/python release/dockerfile.py
