@@ -15,7 +15,7 @@ from clinical_asr.jsonl import read_json, read_rows
 from clinical_asr.records import ClinicalUtterance, LedgerEntry, Outcome, Utterance
 from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
 
-RECIPE = msgspec.structs.replace(load_recipe("keep"), selection_fraction=0.0)
+RECIPE = msgspec.structs.replace(load_recipe("keep"), selection_fraction=0.0, epochs=3)
 FOLDER = Path("/data")
 
 
@@ -131,3 +131,23 @@ def test_the_story_says_what_was_asked_and_what_was_done(tmp_path: Path) -> None
 
 def test_rates_of_nothing_are_unknown() -> None:
     assert rates([], {}) == {"ker": None, "wer": None}
+
+
+def test_rows_that_choose_are_taken_out_of_training_and_told_in_the_ledger(tmp_path: Path) -> None:
+    train = [clinical(f"c{n}", f"sentence {n} says cefazolin", "cefazolin") for n in range(10)]
+    engine, recipe = Engine(), msgspec.structs.replace(RECIPE, selection_fraction=0.2)
+    run(tmp_path, engine, train, [clinical("v0", "give cefazolin", "cefazolin")], general(50), recipe)
+    trained = {example.id for example in engine.job.examples if not example.replayed}
+    chose = {example.id for example in engine.job.validation}
+    assert len(chose) == 2 and trained | chose == {row.id for row in train} and not trained & chose
+    fates = {entry.id: entry for entry in read_rows(tmp_path / "ledger.jsonl", LedgerEntry)}
+    assert all("chooses" in fates[row_id].reason for row_id in chose)
+    info = read_json(tmp_path / "info.json")
+    assert set(info["selection"]["rows"]) == chose and info["data"]["excluded"] == []
+    assert engine.job.config.selection_fraction == 0.0, "whoever trains must not divide a second time"
+
+
+def test_without_selection_rows_the_validation_rows_choose(tmp_path: Path) -> None:
+    engine = Engine()
+    run(tmp_path, engine, general(2, "c"), [clinical("v0", "give cefazolin now", "cefazolin")], general(9))
+    assert [example.id for example in engine.job.validation] == ["v0"] and engine.metrics["ker"] == 0.0

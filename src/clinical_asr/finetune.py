@@ -76,28 +76,54 @@ def finetune(
     ledger = [_fate(row, config, {row.id for row in selecting}) for row in train.rows]
     account("finetune", [row.id for row in train.rows], ledger)
     pool = draw_replay(replay.rows, config, len(clinical), _ids(train, validation, selection_guard))
-    choosing = Recordings(selecting, train.folder) if selecting else validation
-    wanted, general = round(config.replay_ratio * len(clinical)), _examples(pool, replay, replayed=True)
-    job = TrainingJob(
-        base.path,
-        tuple(_examples(clinical, train) + general[:wanted]),
-        msgspec.structs.replace(config, selection_fraction=0.0),  # divided already, whoever trains
-        outputs.model,
-        tuple(_examples(choosing.rows, choosing)),
-        tuple(general[wanted:]),
-        margins,
-    )
+    parts = {
+        "train": Recordings(clinical, train.folder),
+        "replay": Recordings(pool, replay.folder),
+        "selection": Recordings(selecting, train.folder),
+        "selection_guard": selection_guard,
+        "validation": validation,
+    }
+    choosing = parts["selection"] if selecting else validation
     judge = Judge(choosing, selection_guard, listen) if choosing.rows else None
+    job = _job(base, config, outputs, parts, choosing, margins)
     report = train_model(job, judge, on_step)
     report = replace(report, notes=(*report.notes, *(judge.notes if judge else ())))
     _check_rows(report, len(job.examples))
     write_rows(outputs.ledger, ledger)
-    parts = {"train": clinical, "replay": pool, "selection": selecting, "selection_guard": selection_guard.rows}
-    data = _data(ledger, {**parts, "validation": validation.rows})
-    ids, general_rows = tuple(row.id for row in selecting), len(selection_guard.rows)
-    how = Selection(ids, general_rows, report.base_metrics, report.candidates, report.chosen, margins)
+    data = _data(ledger, {name: part.rows for name, part in parts.items()})
+    how = _selection(report, selecting, selection_guard, margins)
     write_json(outputs.info, {**_story(base, config, report), "data": data, "selection": how})
     return report
+
+
+def _job(
+    base: Base, config: TrainingConfig, outputs: Outputs, parts: dict[str, Recordings], choosing: Recordings,
+    margins: Margins,
+) -> TrainingJob:  # fmt: skip
+    """Every clinical row and the first epoch's general ones, the other epochs' apart."""
+    clinical, general = _examples(parts["train"]), _examples(parts["replay"], replayed=True)
+    each_epoch = round(config.replay_ratio * len(clinical))
+    return TrainingJob(
+        base=base.path,
+        examples=tuple(clinical + general[:each_epoch]),
+        config=msgspec.structs.replace(config, selection_fraction=0.0),  # divided already, whoever trains
+        output=outputs.model,
+        validation=tuple(_examples(choosing)),
+        more_replay=tuple(general[each_epoch:]),
+        margins=margins,
+        selection_guard=tuple(_examples(parts["selection_guard"])),
+    )
+
+
+def _selection(report: TrainingReport, rows: Sequence[Utterance], general: Recordings, margins: Margins) -> Selection:
+    ids = tuple(row.id for row in rows)
+    return Selection(ids, len(general.rows), report.base_metrics, report.candidates, report.chosen, margins)
+
+
+def read_selection(info: Path) -> Selection | None:
+    """How the model of a ``training_run_info.json`` was chosen; None for one that had no candidates."""
+    told = read_json(info).get("selection")
+    return msgspec.convert(told, Selection) if told and told["candidates"] else None
 
 
 def divide(rows: Sequence[Utterance], config: TrainingConfig) -> tuple[list[Utterance], list[Utterance]]:
@@ -105,12 +131,6 @@ def divide(rows: Sequence[Utterance], config: TrainingConfig) -> tuple[list[Utte
     usable = [row for row in rows if not _too_long(row, config)]
     chosen = carve(usable, config.selection_fraction, config.seed)
     return [row for row in usable if row.id not in chosen], [row for row in usable if row.id in chosen]
-
-
-def read_selection(info: Path) -> Selection | None:
-    """How the model of a ``training_run_info.json`` was chosen; None for one that had no candidates."""
-    told = read_json(info).get("selection")
-    return msgspec.convert(told, Selection) if told and told["candidates"] else None
 
 
 def _ids(*sides: Recordings) -> set[str]:
@@ -147,8 +167,8 @@ def draw_replay(
     return random.Random(f"replay/{config.seed}").sample(pool, min(wanted, len(pool)))
 
 
-def _examples(rows: Sequence[Utterance], home: Recordings, replayed: bool = False) -> list[Example]:
-    return [Example(row.id, home.audio(row), row.text, row.duration, to_dict(row), replayed) for row in rows]
+def _examples(side: Recordings, replayed: bool = False) -> list[Example]:
+    return [Example(row.id, side.audio(row), row.text, row.duration, to_dict(row), replayed) for row in side.rows]
 
 
 def _check_rows(report: TrainingReport, declared: int) -> None:

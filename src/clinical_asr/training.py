@@ -114,6 +114,8 @@ class TrainingJob:
     """General rows that later epochs take, in turn, in the place of the replayed ones of ``examples``."""
     margins: Margins = Margins()
     """What a candidate may cost in general speech."""
+    selection_guard: tuple[Example, ...] = ()
+    """General speech that helps to choose, for engines that cannot be handed ``Evaluate``."""
 
 
 @dataclass(frozen=True)
