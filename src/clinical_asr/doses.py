@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby
 
 from clinical_asr.alignment import align_words, common_ends
 from clinical_asr.metrics import ErrorCount, word_errors
@@ -60,10 +59,10 @@ def word_number_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> d
     same = kind_counts([*reference[:head], _END, *reference[len(reference) - tail :]])
     totals = dict(zip(KINDS, map(_all_hits, same), strict=True))
     middle = [side[head : len(side) - tail] for side in (reference, hypothesis)]
-    if not any(map(is_telling, [*middle[0], *middle[1]])):  # no number is touched
+    if not any(map(is_telling, middle[0])) and not any(map(is_telling, middle[1])):  # no number is touched
         return totals
     for said, heard in _stretches(*map(read, middle)):
-        for kind in {token[0] for token in (*said, *heard)} - {"word"}:
+        for kind in {token[0] for token in (*said, *heard)}:
             totals[kind] += _edits(_of(kind, said), _of(kind, heard))
     return totals
 
@@ -106,7 +105,19 @@ def _edits(said: list[str], heard: list[str]) -> ErrorCount:
 
 
 def _stretches(left: Sequence[Token], right: Sequence[Token]) -> Iterator[tuple[list[Token], list[Token]]]:
-    """Runs of hits and runs of differences between them, as tokens of both sides."""
-    for _, run in groupby(align_words(left, right), key=lambda step: step[0] == "hit"):
-        part = list(run)
-        yield [left[i] for _, i, _ in part if i >= 0], [right[j] for _, _, j in part if j >= 0]
+    """Runs of differences, and all that was heard as said as one more; plain words are left out."""
+    hits, said, heard = list[Token](), list[Token](), list[Token]()
+    for operation, i, j in align_words(left, right):
+        if operation == "hit":
+            if said or heard:
+                yield said, heard
+                said, heard = [], []
+            if left[i][0] != "word":
+                hits.append(left[i])
+            continue
+        if i >= 0 and left[i][0] != "word":
+            said.append(left[i])
+        if j >= 0 and right[j][0] != "word":
+            heard.append(right[j])
+    yield said, heard
+    yield hits, hits

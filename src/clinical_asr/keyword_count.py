@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class KeywordCount:
+class KeywordCount(msgspec.Struct, frozen=True, gc=False):
     """Occurrences of terms said, those heard, and those heard that nobody said. Adds with ``+``.
 
     >>> a = KeywordCount(occurrences=2, hits=1, false_insertions=1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from clinical_asr.alignment import Step
@@ -49,10 +50,11 @@ class Matching:
         self.said = index.find_words(left, variants)
         self.found = index.find_words(right, variants)
         self._to = {i: j for operation, i, j in steps if operation == "hit"}
-        self._from = {j: i for i, j in self._to.items()}
-        self._places: dict[str, list[int]] = {}
+        beginnings = {form[0] for one in self.said for form in index.forms(one.term, variants)}
+        self._places: dict[str, list[int]] = {word: [] for word in beginnings}
         for j, word in enumerate(right):
-            self._places.setdefault(word, []).append(j)
+            if word in beginnings:
+                self._places[word].append(j)
         self._reads: dict[str, list[Occurrence]] = {}
         for occurrence in self.found:
             self._reads.setdefault(occurrence.term, []).append(occurrence)
@@ -61,6 +63,10 @@ class Matching:
         self.windows = list(windows(self.said, steps))
         self.heard = [self._take(one, low, high) for one, (low, high) in zip(self.said, self.windows, strict=True)]
         """Whether each of ``said`` was heard."""
+
+    @cached_property
+    def _from(self) -> dict[int, int]:
+        return {j: i for i, j in self._to.items()}
 
     def unsaid(self) -> Iterator[Occurrence]:
         """Occurrences in the hypothesis that nobody said."""
@@ -111,7 +117,7 @@ class Matching:
 
     def _standing(self, form: Sequence[str], low: int, high: int) -> Iterator[int]:
         """Places in the window where a form's words stand."""
-        places = self._places.get(form[0], [])
+        places = self._places[form[0]]
         for start in places[bisect_left(places, low) : bisect_left(places, high - len(form) + 1)]:
             if tuple(self._right[start : start + len(form)]) == form:
                 yield start

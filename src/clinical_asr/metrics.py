@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import eq
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
@@ -52,8 +53,7 @@ LONG = 4000
 _CHUNK = 4096  # rows per call into rapidfuzz: large enough to be fast, small enough for flat memory
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorCount:
+class ErrorCount(msgspec.Struct, frozen=True, gc=False):
     """Edits that turn the hypothesis into the reference, and the reference length, in words or characters.
 
     >>> a = ErrorCount(substitutions=1, deletions=0, insertions=2, hits=3, length=4)
@@ -76,7 +76,7 @@ class ErrorCount:
                 f"hits {self.hits} + substitutions {self.substitutions} + deletions {self.deletions} "
                 f"is not the reference length {self.length}"
             )
-        if min(self.substitutions, self.deletions, self.insertions, self.hits) < 0:
+        if self.substitutions < 0 or self.deletions < 0 or self.insertions < 0 or self.hits < 0:
             raise ValueError(f"a negative count in {self!r}")
 
     @property

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from itertools import compress, count
 
 KINDS = ("value", "unit", "negation", "laterality")
 
@@ -95,6 +96,20 @@ _TELLING = frozenset([*_NUMBER_WORDS, "point", "oh", "half", "quarter", *_UNITS,
 _NUMERIC = frozenset("0123456789<>")
 """What a number in digits begins with."""
 
+
+class _Telling(dict[str, bool]):
+    """Whether a word may be more than a word, or join the parts of a number; (boundedly many) answers are kept."""
+
+    def __missing__(self, word: str) -> bool:
+        telling = word in _TELLING or word[0] in _NUMERIC
+        if len(self) < 1 << 16:
+            self[word] = telling
+        return telling
+
+
+is_telling = _Telling().__getitem__
+"""May this word be more than a word, or join the parts of a number?"""
+
 Token = tuple[str, str]
 """Kind ("word" for all that is none of ``KINDS``) and canonical spelling."""
 
@@ -106,11 +121,6 @@ def tokens(text: str) -> list[Token]:
     [('value', '0.5'), ('word', 'a'), ('unit', 'tablet'), ('word', 'in'), ('value', '1.5'), ('unit', 'hour')]
     """
     return read(text.split())
-
-
-def is_telling(word: str) -> bool:
-    """May this word be more than a word, or join the parts of a number?"""
-    return word in _TELLING or word[0] in _NUMERIC
 
 
 def read(words: Sequence[str]) -> list[Token]:
@@ -140,7 +150,7 @@ def kind_counts(words: Sequence[str]) -> list[int]:
 def _runs(words: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Half-open spans of neighbouring telling words."""
     start = end = -1
-    for place in [place for place, word in enumerate(words) if word in _TELLING or word[0] in _NUMERIC]:
+    for place in compress(count(), map(is_telling, words)):
         if place != end:
             if start >= 0:
                 yield start, end

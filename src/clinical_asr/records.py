@@ -71,7 +71,7 @@ class Outcome(StrEnum):
     EXCLUDED = "excluded"
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A typed line of JSONL; ``extra`` holds the fields this project does not know."""
 
     extra: dict[str, Any] = {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from clinical_asr.keywords import KeywordCount
 from clinical_asr.metrics import ErrorCount
 from clinical_asr.records import EntityCategory, IpaSource, Row, Stratum
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(msgspec.Struct, frozen=True, gc=False):
     """Counts of ``rows`` rows. Rates are derived and ``None`` where there is nothing to divide by.
 
     >>> row = Tally(rows=1, wrong_rows=1, words=ErrorCount(1, 0, 1, 2, 3), characters=ErrorCount(2, 0, 1, 9, 11),
@@ -70,7 +71,7 @@ class Tally:
         return self.wrong_rows / self.rows if self.rows else None
 
 
-class Score(Row, frozen=True, kw_only=True):
+class Score(Row, frozen=True, kw_only=True, gc=False):
     """One row's counts beside what the row is about."""
 
     id: str
