@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clinical_asr.finetune import Base, Outputs, Recordings
     from clinical_asr.records import Decision
     from clinical_asr.split import Split
-    from clinical_asr.training import TrainingReport
+    from clinical_asr.training import TrainingReport, TrainModel
 
 PANEL = "Fine-tune"
 OptionalManifest = Annotated[Path | None, typer.Option(help="Manifest of general speech, JSONL.")]
@@ -111,6 +111,9 @@ def finetune(
     max_cost: r.MaxCost = 5.0,
     yes: r.Yes = False,
     sha256: o.Sha256 = "",
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Train on parts only and say what would help; keeps no model.")
+    ] = False,
 ) -> None:
     """Fine-tune a base on the training rows and on replayed general speech; keep the best epoch and candidate.
 
@@ -134,6 +137,9 @@ def finetune(
     weigh = _recordings(selection_guard, data_root)
     ledger = output.with_name(f"{output.stem}.ledger.jsonl")
     outputs = Outputs(model=output, info=output.with_name("training_run_info.json"), ledger=ledger)
+    if learning_curve:
+        _learning_curve(path, config, (learn, judge, general), output, trainer)
+        return
     if _is_done(outputs, start, config, learn):
         typer.echo(f"{output}: complete already")
         return
@@ -141,6 +147,27 @@ def finetune(
     on_step = steps("training")
     report = tune(start, config, learn, judge, general, outputs, *engines, selection_guard=weigh, on_step=on_step)
     _show_training(report, outputs)
+
+
+def _learning_curve(
+    base: Path, config: TrainingConfig, sides: tuple[Recordings, Recordings, Recordings], output: Path,
+    train_model: TrainModel,
+) -> None:  # fmt: skip
+    import tempfile
+
+    from clinical_asr.cli.engines import listener
+    from clinical_asr.jsonl import write_json, write_text
+    from clinical_asr.learning_curve import learning_curve, markdown
+
+    with tempfile.TemporaryDirectory() as work:
+        found = learning_curve(
+            base, config, *sides, Path(work), train_model, listener(), on_step=steps("learning curve")
+        )
+    written = [output.with_name(f"{output.stem}.learning_curve.{kind}") for kind in ("md", "json")]
+    write_text(written[0], markdown(found))
+    write_json(written[1], found)
+    typer.echo(markdown(found))
+    typer.echo(f"written: {', '.join(map(str, written))}")
 
 
 def _base(name: str, path: Path) -> Base:
