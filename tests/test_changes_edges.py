@@ -1,0 +1,78 @@
+"""Pairs that must not be compared, rows without a term or a category, and a guard set of almost nothing."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from board import guard, rows, scored
+from clinical_asr.changes import by_category, by_term, change_of, guard_of, paired_rows, paired_test, relative_change
+from clinical_asr.errors import ScoringError
+
+
+def test_a_row_that_stands_twice_in_one_cycle_is_named() -> None:
+    old, _ = scored(rows(4, 1))
+    for before, after in (([*old, old[2]], old), (old, [*old, old[2]])):
+        with pytest.raises(ScoringError, match="row r00002: stands twice; score each row once"):
+            paired_rows(before, after)
+
+
+def test_rows_come_in_the_order_of_their_ids_each_with_its_own_other_half() -> None:
+    old, _ = scored(rows(5, 0))
+    new, _ = scored(rows(5, 5))
+    pairs = paired_rows(old[::-1], [new[i] for i in (2, 0, 4, 1, 3)])
+    assert [(one.id, other.id) for one, other in pairs] == [(f"r0000{i}", f"r0000{i}") for i in range(5)]
+    assert {one.tally.ker for one, _ in pairs} == {0.0} and {other.tally.ker for _, other in pairs} == {1.0}
+
+
+def test_general_speech_beside_clinical_rows_belongs_to_no_category_and_no_term() -> None:
+    old, _ = scored(rows(6, 3, terms=2))
+    pairs = paired_rows([*old, *guard(3, 1)], [*old, *guard(3, 1)])
+    assert len(pairs) == 9
+    assert [(change.key, change.rows) for change in by_category(pairs)] == [("drug", 6)]
+    assert [(change.key, change.rows) for change in by_term(pairs)] == [("term1", 3), ("term0", 3)]
+    assert change_of("all", pairs).terms == 2
+    found = paired_test(pairs)
+    assert found is not None and found.n_rows == 6, "a row without a term has no KER to test"
+    assert paired_test(paired_rows(guard(3, 1), guard(3, 1))) is None
+
+
+def test_a_new_cut_of_the_same_file_is_another_recording() -> None:
+    """Rows of one long file differ by their offset; a row added to the second cycle is no changed one."""
+    (one,), (other,) = scored(rows(1, 0))[0], scored(rows(1, 0, start=1))[0]
+    day = [msgspec.structs.replace(row, audio_filepath="day.wav", term="term0", extra={"offset": 2.0 * i})
+           for i, row in enumerate((one, other, msgspec.structs.replace(other, id="r2")))]  # fmt: skip
+    assert [pair[0].id for pair in paired_rows(day[:2], [day[0], day[2]])] == [day[0].id]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [(0.5, 0.25, -0.5), (0.5, 0.0, -1.0), (0.5, None, None), (None, 0.5, None), (0.0, 0.5, None)],
+)
+def test_a_relative_change_needs_something_to_be_relative_to(
+    before: float | None, after: float | None, change: float | None
+) -> None:
+    assert relative_change(before, after) == change
+
+
+def test_the_guard_s_margin_and_upper_limit_are_still_allowed_themselves() -> None:
+    """20 rows of ten words: two more errors are exactly one point."""
+    pairs = paired_rows(guard(20, 0), guard(20, 2))
+    found = guard_of(pairs, margin=0.01, upper=1.0)
+    assert (found.difference, found.worse, found.proven) == (0.01, False, True)
+    assert guard_of(pairs, margin=0.0099, upper=1.0).worse and not guard_of(pairs, margin=0.0099, upper=1.0).proven
+    assert found.high is not None and found.high > 0.01
+    assert guard_of(pairs, 0.01, upper=found.high).proven
+    assert not guard_of(pairs, 0.01, upper=found.high - 1e-9).proven
+
+
+def test_one_guard_row_has_a_rise_but_no_interval_so_nothing_is_proven() -> None:
+    found = guard_of(paired_rows(guard(1, 0), guard(1, 0)), 0.003, 0.01)
+    assert (found.rows, found.difference, found.low, found.high) == (1, 0.0, None, None)
+    assert not found.worse and not found.proven
+
+
+def test_no_guard_row_is_neither_worse_nor_proven() -> None:
+    found = guard_of([], 0.003, 0.01)
+    assert (found.rows, found.difference, found.worse, found.proven) == (0, None, False, False)
+    assert (found.margin, found.upper) == (0.003, 0.01)

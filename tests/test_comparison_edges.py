@@ -1,0 +1,213 @@
+"""Verdicts where something is missing: no statistics, no held-out row, no guard interval, no candidate inside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from board import all_strata, guard, rows, scored
+from clinical_asr.comparison import Comparison, compare, decide
+from clinical_asr.config import ComparisonConfig
+from clinical_asr.errors import ScoringError
+from clinical_asr.records import Decision, EntityCategory, Stratum
+from clinical_asr.statistics import PairedComparison
+from clinical_asr.tally import Score
+from clinical_asr.training import Candidate, Margins, Selection
+
+
+def compared(
+    after: int = 20,
+    *,
+    before: int = 100,
+    guards: tuple[list[Score], list[Score]] | None = None,
+    stratum: Stratum = Stratum.NEW_SENTENCE,
+    selection: Selection | None = None,
+    config: ComparisonConfig | None = None,
+    terms: int = 20,
+) -> Comparison:
+    """200 rows, of which ``before`` were missed and ``after`` are."""
+    old, signature = scored(rows(200, before, terms=terms))
+    new, other = scored(rows(200, after, terms=terms, model="tuned", digest="bb"))
+    left, right = guards or (guard(1000, 10), guard(1000, 10))
+    strata = all_strata((row.id for row in old), stratum)
+    return compare(old, new, strata, left, right, (signature, other), config, selection=selection)
+
+
+def chosen_among(*candidates: Candidate, rows: tuple[str, ...] = ()) -> Selection:
+    return Selection(rows, 40, {"ker": 0.5}, candidates, candidates[0], Margins())
+
+
+def test_where_every_candidate_costs_too_much_nothing_is_promoted_and_the_trade_off_is_told() -> None:
+    strong = Candidate(3, 1.0, {"ker": 0.1, "guard_rise": 0.25})
+    mild = Candidate(3, 0.25, {"ker": 0.4, "guard_rise": 0.0125})
+    between = Candidate(3, 0.5, {"ker": 0.2, "guard_rise": 0.1})
+    found = compared(selection=chosen_among(strong, between, mild))
+    assert (found.verdict, found.next_stage, found.exit_code) == ("not promoted", "finetune", 5)
+    assert found.reason == (
+        "no candidate stays within 0.30 points of general speech on the selection rows "
+        "(factor 0.25: KER 0.400, general WER +1.25 points; factor 1: KER 0.100, general WER +25.00 points)"
+    )
+
+
+def test_a_single_candidate_is_told_once_and_what_it_lacks_is_unknown() -> None:
+    only = Candidate(1, 1.0, {"ker": None, "guard_high": 0.5})
+    reason = compared(selection=chosen_among(only)).reason
+    assert reason.endswith("selection rows (factor 1: KER unknown, general WER unknown)")
+
+
+def test_a_candidate_inside_the_margins_leaves_the_verdict_to_held_out_rows_less_those_that_chose() -> None:
+    inside = chosen_among(Candidate(1, 1.0, {"ker": 0.1, "guard_rise": 0.0}), rows=("r00000", "r00199"))
+    found = compared(selection=inside)
+    assert (found.verdict, found.held_out.rows, found.selection) == ("promote", 198, inside)
+    assert (found.held_out.misses_before, found.held_out.misses_after) == (99, 19)
+    assert compared().held_out.rows == 200 and compared().selection is None
+
+
+def test_a_worse_guard_set_is_told_even_where_no_row_was_held_out() -> None:
+    found = compared(guards=(guard(1000, 10), guard(1000, 500)), stratum=Stratum.TRAINED)
+    assert (found.verdict, found.next_stage, found.exit_code) == ("not promoted", "finetune", 5)
+    assert found.reason == (
+        "general-English WER rose by 4.90 points (0.10% -> 5.00% on 1000 guard rows), more than the allowed "
+        "0.30 points; KER was not measured on held-out rows"
+    )
+
+
+def test_one_guard_row_cannot_rule_anything_out() -> None:
+    found = compared(guards=(guard(1, 0), guard(1, 0)))
+    assert (found.verdict, found.next_stage, found.exit_code) == ("inconclusive", "guard", 4)
+    assert "the guard set of 1 rows cannot rule out a rise of an unknown amount (allowed: 1.00 points)" in found.reason
+
+
+@pytest.mark.parametrize("one_side", [(guard(9, 1), []), ([], guard(9, 1))])
+def test_a_guard_set_transcribed_once_only_is_none(one_side: tuple[list[Score], list[Score]]) -> None:
+    found = compared(guards=one_side)
+    assert found.guard.rows == 0 and found.guard.difference is None
+    assert (found.verdict, found.next_stage) == ("not promoted", "guard")
+    assert "no guard set says what it cost in general English" in found.reason
+
+
+def test_a_comparison_that_was_read_back_without_statistics_promotes_nothing() -> None:
+    decision = decide(replace(compared(), statistics=None))
+    assert (decision.verdict, decision.next_stage, decision.exit_code) == ("inconclusive", "build", 4)
+    assert "no term was measured twice" in decision.reason and decision.evidence["statistics"] is None
+    still = decide(replace(compared(after=100), statistics=None))
+    assert (still.verdict, still.exit_code) == ("no change", 4)
+
+
+def test_a_promotion_says_what_it_rests_on() -> None:
+    assert compared().reason == (
+        "held-out KER 0.500 -> 0.100 (-80%) on 200 rows (200 new sentence), p < 0.001 over 20 terms; "
+        "general-English WER 0.10% -> 0.10% on 1000 guard rows"
+    )
+
+
+def statistics(p_value: float | None, terms_needed: int | None = 25) -> PairedComparison:
+    return PairedComparison(20, 200, -0.4, -0.5, -0.3, p_value, 0.1, terms_needed)
+
+
+@pytest.mark.parametrize(
+    ("p_value", "verdict"), [(0.0499, "promote"), (0.05, "inconclusive"), (0.2, "inconclusive"), (None, "inconclusive")]
+)
+def test_significant_is_below_alpha_and_not_at_it(p_value: float | None, verdict: str) -> None:
+    assert decide(replace(compared(), statistics=statistics(p_value))).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (statistics(0.2), "20 terms cannot tell it from chance (p = 0.200): needs about 5 more terms"),
+        (statistics(None), "20 terms cannot tell it from chance: needs about 5 more terms"),
+        (statistics(0.2, 20), "20 terms cannot tell it from chance (p = 0.200): needs about 1 more terms"),
+        (statistics(0.2, 3), "20 terms cannot tell it from chance (p = 0.200): needs about 1 more terms"),
+        (statistics(0.2, None), "20 terms cannot tell it from chance (p = 0.200): more terms are needed"),
+    ],
+)
+def test_too_few_terms_says_how_many_more_at_least_one(found: PairedComparison, says: str) -> None:
+    assert decide(replace(compared(), statistics=found)).reason.endswith(f", but {says}")
+
+
+@pytest.mark.parametrize(("p_value", "shown"), [(0.001, "p = 0.001"), (0.00099, "p < 0.001"), (0.0421, "p = 0.042")])
+def test_p_values_have_three_places(p_value: float, shown: str) -> None:
+    assert f", {shown} over 20 terms" in decide(replace(compared(), statistics=statistics(p_value))).reason
+
+
+def test_growth_and_overfit_that_chance_could_explain_say_so() -> None:
+    for after in (90, 110):
+        sure, unsure = (decide(replace(compared(after=after), statistics=statistics(p))) for p in (0.01, 0.4))
+        assert "chance" not in sure.reason
+        assert unsure.reason == (
+            f"{sure.reason} (but 20 terms cannot tell it from chance (p = 0.400): needs about 5 more terms)"
+        )
+        assert (sure.verdict, sure.exit_code) == (unsure.verdict, unsure.exit_code)
+
+
+def test_no_change_is_firm_where_a_change_of_five_percent_would_have_been_seen() -> None:
+    """KER 0.5 before: five percent of it is 0.025."""
+    still = compared(after=100)
+    for detectable, code in ((0.025, 5), (0.0251, 4), (None, 4)):
+        found = replace(statistics(0.9), minimum_detectable_difference=detectable)
+        decision = decide(replace(still, statistics=found))
+        assert (decision.verdict, decision.next_stage, decision.exit_code) == ("no change", "leaderboard", code)
+        assert ("needs about 5 more terms" in decision.reason) is (code == 4)
+    perfect = compared(after=0, before=0)
+    assert (perfect.verdict, perfect.exit_code) == ("no change", 5)
+
+
+def earlier(change: float | None) -> Decision:
+    return Decision(verdict="", reason="", next_stage="", exit_code=5,
+                    evidence={"held_out": {"ker_relative_change": change}})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ((-0.049,), "stop"),
+        ((0.3,), "stop"),
+        ((-0.05,), "no change"),
+        ((None,), "no change"),
+        ((-0.5, 0.0), "stop"),
+        ((0.0, -0.5), "no change"),
+        ((), "no change"),
+    ],
+)
+def test_only_the_last_cycle_counts_towards_two_in_a_row(changes: tuple[float | None, ...], verdict: str) -> None:
+    assert decide(compared(after=100), [earlier(change) for change in changes]).verdict == verdict
+
+
+def test_an_earlier_decision_without_held_out_rows_stops_nothing() -> None:
+    for evidence in ({}, {"held_out": None}):
+        old = Decision(verdict="", reason="", evidence=evidence, next_stage="", exit_code=5)
+        assert decide(compared(after=100), [old]).verdict == "no change"
+
+
+def test_what_training_has_seen_comes_from_the_split_and_else_from_the_row_itself() -> None:
+    old, signature = scored(rows(20, 10))
+    new = [msgspec.structs.replace(row, stratum=Stratum.TRAINED if i < 5 else Stratum.NEW_VOICE)
+           for i, row in enumerate(old)]  # fmt: skip
+    found = compare(old, new, {old[0].id: Stratum.NEW_TERM}, [], [], (signature, signature))
+    assert (found.new_terms.rows, found.trained_on.rows, found.held_out.strata) == (1, 4, {"new voice": 15})
+    assert {line.key: line.rows for line in found.by_stratum} == {"trained": 4, "new voice": 15, "new term": 1}
+
+
+def test_rows_that_were_never_split_are_counted_and_the_first_is_named() -> None:
+    old, signature = scored(rows(4, 1))
+    with pytest.raises(ScoringError, match="row r00001: 3 rows were never split, so nobody knows"):
+        compare(old, old, {"r00000": Stratum.NEW_VOICE}, [], [], (signature, signature))
+
+
+def test_a_comparison_may_hold_other_manifests_and_models_but_one_way_of_counting() -> None:
+    old, signature = scored(rows(4, 1))
+    strata, other = all_strata(row.id for row in old), replace(signature, manifest_digest="other", rows=9, model="x")
+    assert compare(old, old, strata, [], [], (signature, other)).signatures == [signature, other]
+    with pytest.raises(ScoringError, match="comparison: the two cycles were scored differently: metric_version: 1 / 2"):
+        compare(old, old, strata, [], [], (signature, replace(signature, metric_version="2")))
+
+
+def test_several_priority_categories_are_named_and_all_count() -> None:
+    both = ComparisonConfig(priority_categories=(EntityCategory.DRUG, EntityCategory.LAB))
+    found = compared(config=both, stratum=Stratum.TRAINED)
+    assert found.priority_categories == ["drug", "lab"]
+    assert "no held-out row of drug, lab whose term was taught" in found.reason and found.next_stage == "split"
+    assert compared(config=both).held_out.rows == 200

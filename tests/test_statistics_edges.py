@@ -1,0 +1,117 @@
+"""Intervals and tests where there is next to nothing to test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from clinical_asr.errors import FlywheelError
+from clinical_asr.statistics import (
+    clustered_counts_interval,
+    compare_by_term,
+    holm,
+    mean_difference_interval,
+    proportion_interval,
+    sign_flip_test,
+)
+
+
+def test_a_method_nobody_knows_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(FlywheelError, match="unknown interval 'wald'; use one of: wilson, exact"):
+        proportion_interval(1, 2, method="wald")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("successes", [-1, 6])
+def test_successes_lie_among_the_rows(successes: int) -> None:
+    with pytest.raises(FlywheelError, match=f"{successes} successes of 5 rows"):
+        proportion_interval(successes, 5)
+
+
+@pytest.mark.parametrize("level", [0.8, 0.99])
+def test_the_level_widens_the_interval_as_scipy_s(level: float) -> None:
+    for method in ("wilson", "exact"):
+        expected = stats.binomtest(3, 11).proportion_ci(level, method=method)
+        found = proportion_interval(3, 11, level, method)  # type: ignore[arg-type]
+        assert found == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_without_a_row_a_share_may_be_anything() -> None:
+    assert clustered_counts_interval([], []) == (0.0, 1.0) == clustered_counts_interval([0, 0], [0, 0])
+
+
+def test_clusters_without_rows_do_not_count_as_clusters() -> None:
+    assert clustered_counts_interval([1, 0, 2, 0], [2, 0, 3, 0]) == clustered_counts_interval([1, 2], [2, 3])
+
+
+def test_one_cluster_is_worth_one_row_whatever_its_size() -> None:
+    assert clustered_counts_interval([30], [60]) == proportion_interval(0.5, 1)
+
+
+def test_the_clustered_interval_of_a_worked_example() -> None:
+    """Three terms of 4 rows, 1, 2 and 4 missed: p = 7/12. By hand: ratio variance, effective n, t quantiles, Wilson."""
+    hits, n, share = np.array([1.0, 2, 4]), 12, 7 / 12
+    variance = 3 / 2 * ((hits - share * 4) ** 2).sum() / n**2
+    shrink = (stats.t.ppf(0.975, 11) / stats.t.ppf(0.975, 2)) ** 2
+    worth = max(1.0, share * (1 - share) / variance * shrink)
+    assert clustered_counts_interval(hits, [4, 4, 4]) == pytest.approx(proportion_interval(share * worth, worth))
+
+
+def test_terms_that_agree_too_well_are_never_worth_more_than_their_rows() -> None:
+    """Half of each term's rows are missed: the variance between terms is 0, yet 40 rows stay 40 rows at most."""
+    shrink = (stats.t.ppf(0.975, 39) / stats.t.ppf(0.975, 9)) ** 2
+    found = clustered_counts_interval([2] * 10, [4] * 10)
+    assert found == pytest.approx(proportion_interval(20 * shrink, 40 * shrink))
+    assert clustered_counts_interval([2] * 10, [4] * 10, 0.5)[0] > found[0]
+
+
+def test_sign_flips_of_twenty_terms_are_all_visited_and_of_more_are_drawn_with_the_observed_one() -> None:
+    assert sign_flip_test([1.0] * 20) == 2 / 2**20
+    assert sign_flip_test([1.0] * 40) == 1 / 100_001
+    assert sign_flip_test([0.0] * 30 + [1.0] * 5) == sign_flip_test([1.0] * 5) == 2 / 2**5
+    some = np.random.default_rng(3).normal(0.2, 1, 30)
+    assert sign_flip_test(some, seed=1) != sign_flip_test(some, seed=2)
+
+
+def test_sums_that_are_equal_but_for_rounding_are_equally_extreme() -> None:
+    """0.1 + 0.2 is not 0.3 to a computer; the patterns (+ + -) and (- - +) of it are as extreme as each other."""
+    assert sign_flip_test([0.1, 0.2, -0.3]) == 1.0
+    assert sign_flip_test([0.3, 0.2, 0.1]) == 0.25
+
+
+def test_an_interval_of_a_mean_needs_two_terms_and_is_student_s() -> None:
+    assert mean_difference_interval([]) is None and mean_difference_interval([0.5]) is None
+    values = [-0.2, -0.4, 0.0, 0.1]
+    for level in (0.8, 0.95):
+        expected = stats.t.interval(level, 3, np.mean(values), stats.sem(values))
+        assert mean_difference_interval(values, level) == pytest.approx(expected)
+    low, high = mean_difference_interval([0.9, 0.5], bounds=(-9.0, 1.0)) or (None, None)
+    assert low == pytest.approx(0.7 - stats.t.ppf(0.975, 1) * 0.2) and high == 1.0
+
+
+def test_holm_gives_each_hypothesis_its_own_factor_and_stops_at_one() -> None:
+    assert holm([0.5, None, 0.6]) == [1.0, None, 1.0]
+    assert holm([0.01, 0.02, 0.03]) == pytest.approx([0.03, 0.04, 0.04])
+    assert holm([]) == []
+
+
+def test_one_term_gives_a_mean_and_nothing_to_test_it_with() -> None:
+    found = compare_by_term(["a", "a"], [1, 1], [0, 1])
+    assert (found.n_terms, found.n_rows, found.mean_difference) == (1, 2, -0.5)
+    assert found.low is found.high is found.p_value is found.minimum_detectable_difference is found.terms_needed is None
+    assert not found.conclusive and found.more_terms_needed is None
+
+
+def test_conclusive_is_below_five_percent_and_the_terms_at_hand_are_taken_off_those_needed() -> None:
+    terms = list("abcdefgh")
+    clear = compare_by_term(terms, [1] * 8, [0, 0, 0, 0, 0, 0, 0, 1])
+    assert clear.p_value == 2 / 2**7 and clear.conclusive and clear.more_terms_needed == 0
+    found = compare_by_term(terms, [1, 0, 1, 0, 1, 0, 1, 1], [0, 1, 0, 1, 0, 1, 0, 0])
+    assert not found.conclusive and found.terms_needed is not None
+    assert found.more_terms_needed == found.terms_needed - 8 > 0
+
+
+def test_shares_are_cut_at_one_and_word_error_rates_are_not() -> None:
+    rates = (list("ab"), [0.0, 0.0], [1.0, 0.2])
+    assert compare_by_term(*rates).high == 1.0
+    assert (compare_by_term(*rates, bounds=None).high or 0) > 1.0
