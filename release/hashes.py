@@ -2,9 +2,9 @@
 
 `constraints-hashes.txt` holds what the product runs on, `constraints-hashes-dev.txt` what its tests add. pip refuses
 to mix requirements with and without digests, and PyTorch cannot have one: the same pinned version comes as a CPU
-build or a CUDA build, from whichever index the user's pip is set up for, and each has its own digest. So torch stands in
-neither file and is installed after them, pinned by version only. That, and the build tools that pip fetches by itself
-for the few packages published as source only, is what these files do not protect.
+build or a CUDA build, from whichever index the user's pip is set up for, and each has its own digest. So torch
+stands in neither file and is installed after them, pinned by version only. That, and the build tools that pip
+fetches by itself for the few packages published as source only, is what these files do not protect.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 LOCKS = {"run": ROOT / "constraints-hashes.txt", "dev": ROOT / "constraints-hashes-dev.txt"}
 UNHASHED = {"torch"}
 HEAD = {
-    "run": "# Digests of what the product runs on, all but torch. Written by `make hashes`; release/hashes.py says why.\n",
-    "dev": "# Digests of what tests and development add. Written by `make hashes`; release/hashes.py says why.\n",
+    "run": "# Digests of what the product runs on, all but torch. Written by `make hashes`; why: release/hashes.py.\n",
+    "dev": "# Digests of what tests and development add. Written by `make hashes`; why: release/hashes.py.\n",
 }
 
 
@@ -43,14 +43,24 @@ def _ask(requirements: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder, "asked.in")
         asked.write_text(requirements, encoding="utf-8")
-        command = [str(TOOLS / "uv"), "pip", "compile", "--generate-hashes", "--no-deps", "--no-header", "--no-annotate"]
+        command = [
+            str(TOOLS / "uv"),
+            "pip",
+            "compile",
+            "--generate-hashes",
+            "--no-deps",
+            "--no-header",
+            "--no-annotate",
+        ]
         command += ["--quiet", "--python-version", "3.11", *_index(), str(asked)]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def _index() -> list[str]:
     """The index of pip's own settings, which uv does not read."""
-    done = subprocess.run([sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True
+    )
     return ["--index-url", done.stdout.strip()] if done.returncode == 0 and done.stdout.strip() else []
 
 
@@ -84,7 +94,7 @@ def entries(text: str) -> list[tuple[str, str, list[str]]]:
 
 
 def served(path: Path) -> int:
-    """How many packages of ``path`` the index offers with a digest listed there; pip fails at the first that differs."""
+    """How many packages of ``path`` the index offers with a digest listed there. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps"]

@@ -1,4 +1,4 @@
-"""Software bill of materials, CycloneDX JSON: the product, all it runs on, the mini base and eSpeak NG inside its loader."""
+"""Software bill of materials, CycloneDX JSON: the product, what it runs on, the mini base, eSpeak NG in its loader."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distribution import NAME, ROOT, TOOLS, runtime, version
+from packaging.utils import canonicalize_name
 
 BASE = ROOT / "models" / "mini-fastconformer-tdt.nemo"
 
@@ -24,8 +25,8 @@ def build(python: Path, output: Path) -> int:
     """
     bill = _of_environment(python)
     wanted = set(runtime())
-    kept = [one for one in bill.get("components", []) if one["name"].lower().replace("_", "-").replace(".", "-") in wanted]
-    held = {one["name"].lower().replace("_", "-").replace(".", "-") for one in kept}
+    kept = [one for one in bill.get("components", []) if canonicalize_name(one["name"]) in wanted]
+    held = {str(canonicalize_name(one["name"])) for one in kept}
     if lost := wanted - held:
         raise SystemExit(f"sbom: the bill lacks {', '.join(sorted(lost))}")
     bill["components"] = [*kept, *carried()]
