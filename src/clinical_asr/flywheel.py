@@ -147,7 +147,8 @@ def finetune_stage(cycle: Cycle, request: Request, engines: Engines) -> None:
         return
     train, validation = read_rows(cycle.train, ClinicalUtterance), read_rows(cycle.validation, ClinicalUtterance)
     replay = general_stage(cycle, request, engines, "replay", replay_rows(request.recipe, len(train)))
-    has_selection = bool(request.selection or request.selection_voices) and request.recipe.selection_fraction > 0
+    chooses = request.recipe.selection_fraction > 0 or len(request.recipe.factors) > 1
+    has_selection = chooses and bool(request.selection or request.selection_voices)
     selection = general_stage(cycle, request, engines, "selection", request.selection_rows if has_selection else 0)
     outputs = finetune.Outputs(cycle.adapted_model, cycle.training_run_info, cycle.ledger("finetune"))
     base = finetune.Base(request.base_name, request.base, base_digest(request.base))
