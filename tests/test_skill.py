@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from clinical_asr import comparison, gate, rental
 from clinical_asr.advise import Advice, knowledge
@@ -84,7 +86,8 @@ def vocabulary() -> set[str]:
     names |= {one.value for kind in (EntityCategory, IpaSource, Service) for one in kind}
     names |= {field.name for kind in (Advice, Inspection) for field in fields(kind)} | set(Decision.__struct_fields__)
     codes = {0, 2, 130, gate.GO_BACK, comparison.INCONCLUSIVE, comparison.NOT_PROMOTED}
-    return names | {str(code) for code in codes} | {*ROOT.commands, "term,entity_category"}
+    told = json.loads(CliRunner().invoke(app, ["advise", "--json"]).output)
+    return names | {str(code) for code in codes} | {*ROOT.commands, "term,entity_category", *told}
 
 
 def files_of_a_cycle() -> set[str]:

@@ -18,6 +18,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from clinical_asr.errors import FlywheelError
 
 KEY = "leave"
+MOST_OPEN = 100  # questions; a person answers the latest
 SHORTEST_SENTENCE = 20  # letters, as the audition's own waiver
 
 
@@ -63,6 +64,8 @@ class Desk:
 
     def _asked(self, question: Question) -> types.InputRequiredResult:
         ticket = secrets.token_urlsafe(16)
+        for oldest in list(self._open)[: len(self._open) - MOST_OPEN]:
+            del self._open[oldest]
         self._open[ticket] = question.text
         form = types.ElicitRequestFormParams(message=question.text, requested_schema=question.schema())
         return types.InputRequiredResult(input_requests={KEY: types.ElicitRequest(params=form)}, request_state=ticket)

@@ -135,7 +135,6 @@ class Jobs:
             write_text(self.project.own / ".gitignore", "*\n")
             self._refuse_second(order)
             job = Job(self.folder / f"{tool}_{secrets.token_hex(4)}", order)
-            write_json(job.folder / "job.json", order)
             self._launch(job, environment)
         return job
 
@@ -147,8 +146,10 @@ class Jobs:
 
     def _launch(self, job: Job, environment: Mapping[str, str]) -> None:
         """The lock is taken here and handed on, so there is no moment at which a started job looks lost."""
+        job.folder.mkdir(parents=True)
         with (job.folder / LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            write_json(job.folder / "job.json", job.order)
             command = [sys.executable, "-P", "-m", "clinical_asr.agent.worker", str(job.folder), str(lock.fileno())]
             self._started.append(subprocess.Popen(
                 command, cwd=self.project.root, env=dict(environment), stdin=subprocess.DEVNULL,

@@ -20,11 +20,11 @@ class Project:
 
     @classmethod
     def at(cls, folder: Path) -> Project:
-        """Raises ConfigError if there is no such folder, or if it is the root of the file system or a home."""
+        """Raises ConfigError if there is no such folder, or if a home lies in it."""
         if not folder.is_dir():
             raise ConfigError("no such folder", f"--project {folder}", "make it, or name the one that is there")
         root = folder.resolve()
-        if root in (Path(root.anchor), Path.home().resolve()):
+        if Path.home().resolve().is_relative_to(root):
             raise ConfigError("is too wide", f"--project {folder}", "give the agent a folder of its own")
         return cls(root)
 

@@ -48,14 +48,16 @@ def result(job: Job, project: Project, tool: Tool | None) -> dict[str, Any]:
     output = job.text(OUTPUT, MOST_DOCUMENT if tool and tool.tells_json else MOST_OUTPUT)
     document = _document(output) if tool and tool.tells_json else None
     told |= {"output": output} if document is None else {"output": "", "result": document}
+    if document is not None and told.get("exit_code") in FAULTS:
+        told["meaning"] = "refused, faulty, or something required is missing: the result says what"
     files = [_file(path, project) for path in job.order.made if (project.root / path).is_file()]
     return told | {"fault": _is_fault(told), "files": files}
 
 
 def _is_fault(told: dict[str, Any]) -> bool:
-    """True for an end that is an error, not a decision."""
+    """True for an end that is an error: neither a decision nor a document, such as advice that refuses."""
     code = told.get("exit_code", 0)
-    return told["state"] == LOST or code in FAULTS or code < 0
+    return told["state"] == LOST or code < 0 or (code in FAULTS and "result" not in told)
 
 
 def _meaning(code: int) -> str:
