@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from clinical_asr.training import TrainingReport, TrainModel
 
 PANEL = "Fine-tune"
-OptionalManifest = Annotated[Path | None, typer.Option(help="Manifest of general speech, JSONL.")]
+OptionalManifest = Annotated[
+    Path | None, typer.Option(help="Manifest of general speech, JSONL; where it has no texts, the base gives them.")
+]
 
 
 def register(app: typer.Typer) -> None:

@@ -65,7 +65,10 @@ def cycle(
     manifest: Annotated[Path | None, typer.Option(help="Benchmark to use: clinical manifest, JSONL.")] = None,
     terms: Annotated[Path | None, typer.Option(help="Terms to build a benchmark from: term,entity_category.")] = None,
     guard: Annotated[Path | None, typer.Option(help="General speech to judge on; spoken here if not given.")] = None,
-    replay: Annotated[Path | None, typer.Option(help="General speech to replay; spoken here if not given.")] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(help="General speech to replay, with texts or without; spoken here if not given."),
+    ] = None,
     selection: Annotated[
         Path | None, typer.Option(help="General speech that helps to choose; spoken here if not given.")
     ] = None,
