@@ -23,6 +23,7 @@ ANY_TEXT = st.one_of(st.text(max_size=40), CLINICAL_CHARACTERS)
 @settings(max_examples=1500, deadline=None)
 @example(text="5 . % % 5mg_ _5mg x.5mg 5's.5 a'.b")
 @example(text="1,000,00 1,000/2,000.5 > < 5 >= <= % 3")
+@example(text="a\u05bd\u0304 \u01eb\U00011082 \u00b5'g")  # accents behind other scripts' marks; a unit that comes apart
 def test_idempotent(name: str, text: str) -> None:
     once = normalise(text, name)
     assert normalise(once, name) == once
@@ -34,6 +35,26 @@ def test_idempotent(name: str, text: str) -> None:
 def test_composition_does_not_matter(name: str, text: str) -> None:
     composed, decomposed = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
     assert normalise(composed, name) == normalise(decomposed, name)
+
+
+CHARACTERS = [c for c in map(chr, range(0x110000)) if unicodedata.category(c) not in ("Cs", "Cn", "Co", "Lo")]
+"""Every assigned character but surrogates and the letters without case, which no rule touches."""
+
+
+def test_every_character_is_idempotent_composed_or_not() -> None:
+    wrong = []
+    for character in CHARACTERS:
+        for text in (f"2{character}5", f"a{character}b", f"x{character}'s"):
+            once = clinical_v1(text)
+            composed, decomposed = (clinical_v1(unicodedata.normalize(form, text)) for form in ("NFC", "NFD"))
+            if clinical_v1(once) != once or composed != decomposed:
+                wrong.append(text)
+    assert wrong == []
+
+
+def test_no_character_between_digits_merges_them() -> None:
+    gaps = [c for c in CHARACTERS if not any(map(str.isnumeric, unicodedata.normalize("NFKD", c)))]
+    assert [gap for gap in gaps if "25" in clinical_v1(f"2{gap}5")] == []
 
 
 @given(text=ANY_TEXT)

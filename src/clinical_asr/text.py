@@ -84,7 +84,7 @@ _TYPOGRAPHY = _Typography(
 _SCRIPT_RUN = re.compile(f"([0-9]?)([{_SUPERSCRIPTS}]+|[{_SUBSCRIPTS}]+)(?=([0-9{_SUPERSCRIPTS}{_SUBSCRIPTS}]?))")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]+")
 _MINUS = re.compile("(?<![0-9])(?<![0-9] )\u2212 ?(?=\\.?[0-9])")
-_LATIN_ACCENT = re.compile("(?<=[a-z])[\u0300-\u036f]+")
+_AFTER_LATIN = re.compile(r"(?<=[a-z])[^\x00-\x7f]+")
 _MICROGRAM = re.compile(r"(?<![^\W\d])\u03bcg(?!\w)")
 
 
@@ -103,13 +103,24 @@ def _visible(match: re.Match[str]) -> str:
     return " " if between else ""
 
 
+def _unaccented(match: re.Match[str]) -> str:
+    """What follows a Latin letter without the letter's accents, also those that stand after other scripts' marks."""
+    run = match[0]
+    marks = next((n for n, c in enumerate(run) if not (unicodedata.combining(c) or _is_accent(c))), len(run))
+    return "".join(c for c in run[:marks] if not _is_accent(c)) + run[marks:]
+
+
+def _is_accent(character: str) -> bool:
+    return "\u0300" <= character <= "\u036f"
+
+
 def _plain(text: str) -> str:
     """Non-ASCII text in lower case, with typography, width, accents and composition folded."""
     text = _INVISIBLE.sub(_visible, text).translate(_TYPOGRAPHY)
     text = _MINUS.sub(" minus ", _SCRIPT_RUN.sub(_scripted, text))
-    text = unicodedata.normalize("NFKD", text).lower()
-    text = unicodedata.normalize("NFKC", _LATIN_ACCENT.sub("", text))
-    return _MICROGRAM.sub("mcg", text)
+    # Once more: folding lays bare what typography spells out, as the "æ" in "ǣ" or the apostrophe in "ŉ".
+    text = unicodedata.normalize("NFKD", text).lower().translate(_TYPOGRAPHY)
+    return unicodedata.normalize("NFKC", _AFTER_LATIN.sub(_unaccented, text))
 
 
 _SEPARATORS = str.maketrans(dict.fromkeys('-,;:?!()"', " "))
@@ -205,7 +216,8 @@ def _token(part: str) -> str:
 
     Parts recur, hence the (bounded) memory of past answers.
     """
-    return _GLUED_UNIT.sub(r"\1 \2", " ".join(_TOKEN.findall(part)))
+    text = " ".join(_TOKEN.findall(part))
+    return _GLUED_UNIT.sub(r"\1 \2", _MICROGRAM.sub("mcg", text) if "μ" in text else text)
 
 
 def _mark(text: str) -> str:
