@@ -81,12 +81,17 @@ def _bar() -> Any:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout. Cells are shown as they stand, but for a sign such as ``[green]yes[/]``."""
     from rich.table import Table
-    from rich.text import Text
 
-    drawn = Table(*columns, title=Text(title), title_justify="left", header_style="bold")
+    drawn = Table(*columns, title=_title(title), title_justify="left", header_style="bold")
     for row in rows:
         drawn.add_row(*(_cell(str(cell)) for cell in row))
     console().print(drawn)
+
+
+def _title(title: str) -> Any:
+    from rich.text import Text
+
+    return Text("\n".join(map(printable, title.split("\n"))))
 
 
 def _cell(cell: str) -> Any:

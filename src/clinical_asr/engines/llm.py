@@ -77,9 +77,9 @@ class Chat:
         for attempt in range(self.attempts):
             self.egress.record(Service.LLM, self.host, subject, len(body))
             try:
-                return _content(self._post(body))
-            except _Again as signal:
-                why = str(signal)
+                return _content(self._keyless(self._post(body)))
+            except _Again as signal:  # its words may be the server's own, which has seen the key
+                why = self._without_key(str(signal))[:160]
                 if attempt + 1 < self.attempts:
                     self.sleep(min(2.0**attempt if signal.pause is None else signal.pause, LONGEST_PAUSE))
         mend = "try again later: the same command asks only for what is missing"
@@ -119,6 +119,9 @@ class Chat:
             where = urlsplit(error.headers.get("Location") or "").netloc or "elsewhere"
             return LlmError(f"sends on to {where}, which is not followed", self.host, "give that address as --llm")
         return LlmError(f"answered status {error.code} ({told[:160]})", self.host, "check --llm and --llm-model")
+
+    def _keyless(self, reply: bytes) -> bytes:
+        return reply.replace(self.key.encode(), b"***") if self.key else reply
 
     def _without_key(self, text: str) -> str:
         return text.replace(self.key, "***") if self.key else text
