@@ -5,13 +5,14 @@ Pure but for looking whether a file is there. The answers are fetched elsewhere:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from clinical_asr.agent.call import Call
 from clinical_asr.bases import HUB_ID, refuse_name
 from clinical_asr.egress import Service, is_local, parse_allowed
-from clinical_asr.errors import FlywheelError
+from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.rental import Rental
 
 
@@ -54,6 +55,8 @@ def _rented(call: Call) -> Iterator[Need]:
         cost = "; ".join(Rental(max_cost=call.full["max_cost"]).cost_lines())
         raise FlywheelError(f"rents a machine, which only a person can do ({cost})", "--runner brev",
                             f"type it yourself: {call.typed()}")  # fmt: skip
+    if not re.fullmatch(DETAILS.get(kind, ""), detail):
+        raise ConfigError(f"{detail!r} is nothing a tool may pass", f"--runner {kind}", "see clinical-asr cycle --help")
     if kind == "container":
         yield Need("It runs NVIDIA's NeMo image in a container on this machine, and downloads it if it is not here.")
     elif kind in ("ssh", "ssh+container"):
@@ -117,4 +120,7 @@ def _agreed(call: Call) -> Iterator[Need]:
 
 
 BASES = ("base", "model")
+_HOST_NAME = r"(?!-)[\w.@-]+"
+DETAILS = {"container": "(docker|podman)?", "ssh": _HOST_NAME, "ssh+container": _HOST_NAME, "slurm": r"(?!-)[\w-]*"}
+"""What may stand behind the colon of a runner: a program or an option of ssh must not."""
 RULES: tuple[Callable[[Call], Iterator[Need]], ...] = (_rented, _sends, _addresses, _downloads, _replaces, _agreed)
