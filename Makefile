@@ -15,7 +15,7 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
-	$(BIN)/ruff check src tests benchmarks models
+	$(BIN)/ruff check src tests benchmarks models release
 	$(BIN)/mypy
 
 docs: $(READY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def pins(text: str) -> dict[str, str]:
     return {str(canonicalize_name(name)): pinned for name, pinned in found}
 
 
+@cache
 def runtime() -> dict[str, Distribution]:
     """Every distribution that the product with its user's extras pulls in here, by name; the product itself left out.
 

@@ -42,10 +42,10 @@ def steps(text: str) -> list[Step]:
     """Instructions of a Dockerfile in order. Raises SystemExit for one that is not known here: none goes untested.
 
     >>> steps("FROM a\\n# a remark\\nRUN one && \\\\\\n  two\\n")
-    [Step(word='FROM', rest='a'), Step(word='RUN', rest='one &&   two')]
+    [Step(word='FROM', rest='a'), Step(word='RUN', rest='one && two')]
     """
     plain = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    lines = [line.strip() for line in plain.replace("\\\n", " ").splitlines() if line.strip()]
+    lines = [line.strip() for line in re.sub(r"\s*\\\n\s*", " ", plain).splitlines() if line.strip()]
     found = [Step(line.split()[0].upper(), line.split(maxsplit=1)[1]) for line in lines]
     if strange := {step.word for step in found} - KNOWN:
         raise SystemExit(f"no test for {', '.join(sorted(strange))}")
@@ -58,13 +58,15 @@ class Stage:
 
     root: Path
     name: str
+    pip: bool = True
     folder: Path = field(init=False)
     settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True)
         self.folder = self.root
-        subprocess.run([sys.executable, "-m", "venv", str(self.root / "venv")], check=True)
+        options = [] if self.pip else ["--without-pip"]
+        subprocess.run([sys.executable, "-m", "venv", *options, str(self.root / "venv")], check=True)
         for name, script in STAND_INS.items():
             path = self.root / "venv" / "bin" / name
             path.write_text(f"#!/bin/bash\n{script}\n", encoding="utf-8")
@@ -78,8 +80,8 @@ class Stage:
 class Builder:
     """Takes the steps one by one."""
 
-    def __init__(self, scratch: Path, arguments: dict[str, str]) -> None:
-        self.scratch, self.arguments = scratch, arguments
+    def __init__(self, scratch: Path, arguments: dict[str, str], pip: bool = True) -> None:
+        self.scratch, self.arguments, self.pip = scratch, arguments, pip
         self.stages: list[Stage] = []
         self.globals: dict[str, str] = {}
         self.ran = 0
@@ -101,7 +103,7 @@ class Builder:
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
         if not wanted or wanted[1] != here:
             raise SystemExit(f"FROM {rest}: this Python is {here}")
-        self.stages.append(Stage(self.scratch / f"stage{len(self.stages)}", name.strip()))
+        self.stages.append(Stage(self.scratch / f"stage{len(self.stages)}", name.strip(), self.pip))
 
     def _arg(self, rest: str) -> None:
         name, _, default = rest.partition("=")

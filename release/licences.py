@@ -72,12 +72,16 @@ def licence(one: Distribution) -> str:
 
     A ``License-Expression`` counts most, then a short ``License``, then the classifiers.
     """
-    if stated := one.metadata.get("License-Expression"):
+    if stated := _said(one, "License-Expression"):
         return stated
-    lines = (one.metadata.get("License") or "").strip().splitlines()
+    lines = _said(one, "License").strip().splitlines()
     if lines and len(lines) == 1 and len(lines[0]) <= 60 and lines[0].upper() != "UNKNOWN":
         return _with_choice(one, spdx(lines[0]))
     return _classified(one) or _unsaid(one)
+
+
+def _said(one: Distribution, key: str) -> str:
+    return next(iter(one.metadata.get_all(key) or []), "")
 
 
 def _with_choice(one: Distribution, stated: str) -> str:
