@@ -615,7 +615,8 @@ def check_whole(found: dict[str, Any], person: Person) -> None:
     assert found["busy"]["exit_code"] == 2 and "is at work here" in found["busy"]["errors"]
     assert found["second"]["is_error"] and "is at work in cycles/cycle1" in found["second"]["error"]
     done = found["done"]
-    decision = next(one["document"] for one in done["files"] if one["path"].endswith("decision.json"))
+    decision = next((one["document"] for one in done["files"] if one["path"].endswith("decision.json")), None)
+    assert decision, done
     assert done["exit_code"] == msgspec.convert(decision, Decision).exit_code
     stages = [step["stage"] for step in done["steps"]]
     assert [s for s in stages if s in ("gate", "split", "finetune", "comparison")] == [
