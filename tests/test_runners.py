@@ -418,7 +418,9 @@ def test_a_rental_that_cannot_be_ended_is_shouted_about(
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("runner", ["nowhere", "ssh", "ssh:", "brev:now", "local:2"])
+@pytest.mark.parametrize(
+    "runner", ["nowhere", "ssh", "ssh:", "brev:now", "local:2", "container:sh", "ssh:-oProxyCommand=id"]
+)
 def test_a_runner_there_is_not_is_refused(runner: str) -> None:
     command = [sys.executable, "-m", "clinical_asr", "finetune", "--train", "x", "--validation", "y"]
     done = subprocess.run([*command, "--runner", runner], capture_output=True, text=True, check=False)

@@ -18,7 +18,7 @@ from typing import Any
 MIN_PYTHON = (3, 11)
 MIN_VRAM_GB = 16.0  # the published recipe at batch 4 on a 0.6 B base
 MIN_FREE_DISK_GB = 10.0
-KEYS = ("NVIDIA_API_KEY", "HF_TOKEN", "MERRIAM_WEBSTER_KEY")
+KEYS = ("NVIDIA_API_KEY", "HF_TOKEN", "MERRIAM_WEBSTER_API_KEY")
 
 
 @dataclass(frozen=True, slots=True)

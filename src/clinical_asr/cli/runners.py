@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,9 +29,7 @@ Runner = Annotated[
 ]
 RemotePython = Annotated[str, typer.Option(help="Python of the environment on the ssh or Slurm machine.")]
 MaxCost = Annotated[float, typer.Option(help="Dollars after which a rented machine is ended.", min=0.1)]
-Yes = Annotated[
-    bool, typer.Option("--yes", help="Submit the Slurm script that is shown; answers nothing about money.")
-]
+Yes = Annotated[bool, typer.Option("--yes", help="Submit the Slurm script that is shown; answers nothing about money.")]
 
 
 def runner(wanted: str, remote_python: str, max_cost: float, yes: bool) -> TrainModel:
@@ -39,7 +38,7 @@ def runner(wanted: str, remote_python: str, max_cost: float, yes: bool) -> Train
 
     kind, _, detail = wanted.partition(":")
     made = _RUNNERS.get(kind)
-    if made is None or (kind.startswith("ssh") and not detail) or (kind in ("local", "brev") and detail):
+    if made is None or not _DETAILS[kind].fullmatch(detail):
         mend = "use local, container[:podman], ssh:HOST, ssh+container:HOST, slurm[:PARTITION] or brev"
         raise ConfigError(f"{wanted!r} is no runner", "--runner", mend)
     return made(detail, {"python": remote_python, "max_cost": max_cost, "yes": yes})
@@ -98,6 +97,15 @@ def _typed(text: str) -> str:
     return input(text).strip()
 
 
+_DETAILS = {
+    "local": re.compile(""),
+    "container": re.compile("(docker|podman)?"),
+    "ssh": re.compile(r"[\w.@][\w.@:\[\]-]*"),  # a leading hyphen would be an option of ssh
+    "ssh+container": re.compile(r"[\w.@][\w.@:\[\]-]*"),
+    "slurm": re.compile(r"\w*"),
+    "brev": re.compile(""),
+}
+"""What may stand behind the colon."""
 _RUNNERS: dict[str, Callable[[str, dict[str, Any]], TrainModel]] = {
     "local": _local,
     "container": _container,
