@@ -274,3 +274,30 @@ def test_a_long_consultation_is_scored_in_well_under_a_second() -> None:
     assert time.perf_counter() - start < 2  # about 0.3 s on an idle core; the tests share theirs
     assert found.cer is not None and 0.03 < found.cer < 0.1
     assert found.terms.occurrences > 300 and found.ker == pytest.approx(0.1, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "mend"),
+    [("text", 5, "write it as text, in quotes"), ("duration", "4", "write it as a number, without quotes")],
+)
+def test_a_field_of_the_wrong_type_is_named_with_its_mend(tmp_path: Path, field: str, value: object, mend: str) -> None:
+    path = tmp_path / "h.jsonl"
+    row = {"id": "a", "audio_filepath": "a.wav", "duration": 4.0, "text": "a b", "pred_text": "a b", field: value}
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(ManifestError) as refused:
+        read_transcripts(path)
+    assert str(refused.value).startswith(f"{path} line 1, {field}: expected ")
+    assert refused.value.mend == mend
+
+
+def test_a_list_of_another_benchmark_is_refused_by_its_file(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from clinical_asr.cli import app
+
+    write_rows(tmp_path / "h.jsonl", rows(4, 1))
+    (tmp_path / "other.csv").write_text("term,entity_category\nzzz,drug\n", encoding="utf-8")
+    found = CliRunner().invoke(app, ["leaderboard", str(tmp_path / "h.jsonl"), "--terms", str(tmp_path / "other.csv")])
+    assert isinstance(found.exception, ScoringError)
+    assert found.exception.where == str(tmp_path / "other.csv")
+    assert not (tmp_path / "leaderboard_cycle1.json").exists()

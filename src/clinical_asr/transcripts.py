@@ -142,7 +142,8 @@ def _joined(path: Path, key: str, fields: Mapping[str, Any], pred_text: str) -> 
             Hypothesis, {"audio_filepath": "", "duration": 0.0, **named, "id": key, "pred_text": pred_text}
         )
     except msgspec.ValidationError as error:
-        raise ScoringError(str(error), where=f"{path}, row {key}") from None
+        named_error = validation_error(path, 0, error)
+        raise ScoringError(named_error.why, f"{path}, row {key}, {named_error.field}", named_error.mend) from None
 
 
 def _line_by_line(reference: Path, hypothesis: Path) -> list[Hypothesis]:

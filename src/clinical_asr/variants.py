@@ -57,10 +57,10 @@ class Variants:
         self.digest = sha256(repr(forms).encode()).hexdigest()[:16]
         """Of the spellings; the order of the file does not matter."""
 
-    def refuse_strangers(self, terms: Sequence[str]) -> None:
+    def refuse_strangers(self, terms: Sequence[str], where: str = "the list of terms") -> None:
         """Raises ScoringError if the list holds none of these terms: it is another benchmark's."""
         if terms and not any(self._clean(term) in self._known for term in terms):
-            raise ScoringError(f"holds none of the {len(terms)} scored terms", where="the list of terms",
+            raise ScoringError(f"holds none of the {len(terms)} scored terms", where=where,
                                mend="give the list this benchmark was made from")  # fmt: skip
 
     def hits(self, term: str, reference: str, hypothesis: str, strict: KeywordCount) -> int:

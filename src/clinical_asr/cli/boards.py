@@ -47,10 +47,21 @@ def leaderboard(
     systems = [(path, *read_scored(path, normaliser)) for path in paths]
     if split_folder:
         systems = [(path, with_strata(rows, split_folder), signature) for path, rows, signature in systems]
+    if terms and listed:
+        _refuse_another_list(terms, listed, systems)
     if len(systems) > 1:
         _rank(systems, folder, listed)
         return
     _one_board(*systems[0], folder / f"leaderboard_cycle{cycle}", cycle, priority, listed)
+
+
+def _refuse_another_list(path: Path, listed: list[Term], systems: list[System]) -> None:
+    """Here rather than where the list is used: here its file has a name."""
+    from clinical_asr.variants import Variants
+
+    for _, rows, signature in systems:
+        scored = sorted({row.term for row in rows if row.term})
+        Variants(listed, signature.normaliser).refuse_strangers(scored, str(path))
 
 
 def _one_board(

@@ -79,18 +79,20 @@ def _write_scores(output: Path, rows: list[Hypothesis], normaliser: str) -> None
 def _show_summary(found: ScoreSummary) -> None:
     from clinical_asr.markdown import interval, percent
 
-    terms = found.terms
+    terms, rows = found.terms, "1 row" if found.rows == 1 else f"{found.rows} rows"
     lines = [
         ("WER", percent(found.wer), f"{found.words} words"),
         ("CER", percent(found.cer), f"{found.characters} characters"),
-        ("SER", percent(found.ser), f"{found.rows} rows"),
+        ("SER", percent(found.ser), rows),
         ("KER", percent(found.ker), f"{terms.misses} of {terms.occurrences} missed"),
         ("KER with variants", percent(terms.variant_ker), f"{terms.variant_hits} heard, other spellings counted"),
         ("KER 95 %", interval(terms.ker_low, terms.ker_high) or "–", ""),
         ("term precision", percent(terms.precision), f"{terms.false_insertions} heard unsaid, {found.counting}"),
     ]
-    table(f"{found.rows} rows, {found.normaliser}", ("rate", "value", "of"), lines)
-    for title, groups in (("by category", found.by_category), ("by term, worst first", _worst(found.by_term))):
+    table(f"{rows}, {found.normaliser}", ("rate", "value", "of"), lines)
+    worst = _worst(found.by_term)
+    by_term = "by term" if len(worst) == len(found.by_term) else f"worst {len(worst)} of {len(found.by_term)} terms"
+    for title, groups in (("by category", found.by_category), (by_term, worst)):
         if groups:
             header = (title, "said", "missed", "KER", "false insertions", "precision")
             table("", header, [(name, *_cells(one)) for name, one in groups.items()])
