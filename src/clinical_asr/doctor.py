@@ -123,7 +123,7 @@ def _key(name: str, value: str) -> Finding:
     uses = {
         "NVIDIA_API_KEY": "hosted speech services",
         "HF_TOKEN": "private Hugging Face bases",
-        "MERRIAM_WEBSTER_KEY": "pronunciations from the dictionary",
+        "MERRIAM_WEBSTER_API_KEY": "pronunciations from the dictionary",
     }
     found = f"set, {len(value)} characters" if value else "not set"
     mend = "" if value else f"export {name}=..."

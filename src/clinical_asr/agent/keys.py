@@ -15,7 +15,7 @@ ADDRESSES = {"ASR_ENDPOINT"}
 """Variables that would send something to a place that the call does not name."""
 OF_SERVICE: dict[Service, tuple[str, ...]] = {
     Service.NVCF: ("NVIDIA_API_KEY",),
-    Service.MERRIAM_WEBSTER: ("MERRIAM_WEBSTER_KEY", "MERRIAM_WEBSTER_API_KEY"),
+    Service.MERRIAM_WEBSTER: ("MERRIAM_WEBSTER_API_KEY",),
     Service.LLM: ("CLINICAL_ASR_LLM_KEY",),
     Service.ENDPOINT: ("CLINICAL_ASR_TOKEN",),
     Service.HUB: ("HF_TOKEN",),
