@@ -1,10 +1,14 @@
-"""Writes docs/cli.md from the commands' own --help; ``--check`` exits 1 if the file is stale."""
+"""Writes what is drawn from the code: docs/cli.md from the commands' own --help, and the picture of the house.
+
+``--check`` exits 1 if either is stale.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import house
 import typer
 from typer.testing import CliRunner
 
@@ -42,10 +46,12 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or say that it is stale."""
-    if "--check" in sys.argv:
-        sys.exit(PAGE.read_text() != page() and "docs/cli.md is stale: run make docs")
-    PAGE.write_text(page())
+    """Write both, or say what is stale."""
+    if "--check" in sys.argv and PAGE.read_text(encoding="utf-8") != page():
+        sys.exit("docs/cli.md is stale: run make docs")
+    if "--check" not in sys.argv:
+        PAGE.write_text(page(), encoding="utf-8")
+    house.main()
 
 
 if __name__ == "__main__":

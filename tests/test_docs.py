@@ -19,7 +19,7 @@ import generate  # noqa: E402
 from clinical_asr.cli import app  # noqa: E402
 
 ROOT: Any = typer.main.get_command(app)
-PAGES = [HERE / "README.md", HERE / "CONTRIBUTING.md", *sorted((HERE / "docs").glob("*.md"))]
+PAGES = [HERE / "README.md", HERE / "CONTRIBUTING.md", *sorted((HERE / "docs").rglob("*.md"))]
 
 
 def command_at(path: list[str]) -> Any:
@@ -78,7 +78,7 @@ def shown_commands(page: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HERE)))
 def test_commands_on_the_pages_exist(page: Path) -> None:
     for line in shown_commands(page):
         check_command(words_of(line.split(" | ")[0].split(" > ")[0]))
