@@ -150,6 +150,7 @@ def test_each_way_of_the_route_says_why_and_how_firm() -> None:
     for (n, misses, cycle), reason in told.items():
         found = route(drugs(n, misses), cycle)
         assert found.reason == f"{reason} ({found.evidence['firmness']['note']})"
+        assert found.next_stage == ("gate" if (n, misses, cycle) == (100, 20, 2) else "build")
         assert found.evidence["cycle"] == cycle and found.evidence["priority_categories"] == ["drug"]
         assert not found.evidence["robustness_gap"]["found"] and not found.evidence["pronunciation_gap"]["found"]
 
@@ -167,8 +168,9 @@ def test_a_robustness_gap_says_both_rates() -> None:
 def test_a_real_model_gap_is_bad_on_both_sides(verified: int, guessed: int, real: bool) -> None:
     """Of 60 rows a side, 18 are exactly 0.3: not yet bad."""
     found = route(spoken(verified, guessed), 2)
-    cause = "; verified and guessed pronunciations are both heard badly: a real model gap"
-    assert found.verdict == "fine-tune" and (cause in found.reason) is real
+    cause = "; verified and guessed pronunciations are both heard badly: a real model gap" if real else ""
+    shown = f"priority KER {(verified + guessed) / 120:.3f} on 120 rows{cause} ({found.evidence['firmness']['note']})"
+    assert (found.verdict, found.reason) == ("fine-tune", shown)
 
 
 def test_several_priority_categories_are_pooled_by_their_occurrences() -> None:
