@@ -222,7 +222,7 @@ def test_a_long_term_is_no_flood(tmp_path: Path) -> None:
     hypothesis = Hypothesis(
         id="a", audio_filepath="", duration=1.0, text=f"give {term}", pred_text="give " + term[:-1], term=term
     )
-    assert score([hypothesis])[0].tally.keyword.misses == 1
+    assert score([hypothesis])[0].tally.keywords.misses == 1
     assert time.process_time() - start < 20
 
 
@@ -266,7 +266,7 @@ def test_escapes_and_markup_in_data_do_not_reach_the_terminal(words: tuple[str, 
     rows = [{"id": f"{n}", "text": f"give {EVIL} heparin", "pred_text": f"give {EVIL} hepar",
              "term": "heparin", "audio_filepath": EVIL,
              "entity_category": "drug", "ipa_source": "g2p", "voice_id": EVIL,
-             "noise_level": "clean", "context_type": EVIL, "duration": 1.0, "model": EVIL} for n in range(6)]  # fmt: skip
+             "noise_level": "clean", "context_type": EVIL, "duration": 1, "model": EVIL} for n in range(6)]  # fmt: skip
     path = tmp_path / "h.jsonl"
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
     done = subprocess.run(
@@ -288,7 +288,7 @@ def test_names_that_are_no_text_are_shown_as_escapes(tmp_path: Path) -> None:
 
 def test_peak_is_measured_where_it_says() -> None:
     """The ruler itself: 200 MiB held are seen, 600 are refused."""
-    done, peak = in_a_narrow_house("x = b'x' * (200 * 2**20)")
-    assert 190 < peak < 260 and done.returncode == 0
-    assert "MemoryError" in in_a_narrow_house("x = b'x' * (600 * 2**20)")[0].stderr
+    done, peak = in_a_narrow_house("x = bytearray(b'x') * (200 * 2**20)")
+    assert 120 < peak < 260 and done.returncode == 0  # ru_maxrss of the beginning is subtracted
+    assert "MemoryError" in in_a_narrow_house("x = bytearray(b'x') * (600 * 2**20)")[0].stderr
     assert resource.RLIMIT_AS >= 0 and LONGEST_LINE == 4 * 2**20

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from clinical_asr.cycle import account
 from clinical_asr.errors import ConfigError, FlywheelError, ManifestError
-from clinical_asr.jsonl import RowWriter, from_dict, to_dict, write_rows
+from clinical_asr.jsonl import RowWriter, from_dict, settle, to_dict, write_rows
 from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Utterance
 
 Heard = str | FlywheelError
@@ -71,8 +71,8 @@ def transcribe_rows(
     entries = _ledger(rows, written, failed)
     account("hypotheses", [row.id for row in rows], entries)
     write_rows(ledger, entries)
-    write_rows(output, [written[row.id] for row in rows if row.id in written])
-    writer.part.unlink()
+    write_rows(writer.part, [written[row.id] for row in rows if row.id in written])  # in the order of the manifest
+    settle(writer.part, output)
     return entries
 
 
