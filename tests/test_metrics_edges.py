@@ -43,6 +43,7 @@ def test_long_and_short_transcripts_in_one_batch_keep_their_own_counts() -> None
     assert batch[0] == ErrorCount(0, 0, 1, 2, 2) and batch[2] == ErrorCount(0, 0, 0, 3, 3)
     assert (batch[1].errors, batch[1].length) == (2, 4503)
     assert character_errors_batch([long_said], [long_heard]) == batch[1:2]
+    assert {type(n) for n in character_counts(["no", long_said], ["now", long_heard]).ravel().tolist()} == {int}
     assert character_errors_batch([long_said[:-1]], [long_said])[0] == ErrorCount(0, 0, 1, 4502, 4502)
     assert character_errors_batch([long_said], [long_said[:-1]])[0] == ErrorCount(0, 1, 0, 4502, 4503)
 
@@ -59,6 +60,9 @@ def test_the_longer_side_decides_when_the_exact_split_is_given_up(monkeypatch: p
 def test_counts_are_plain_whole_numbers_that_json_can_hold() -> None:
     counts = counts_from_row(word_counts(["a b"], ["a c d"])[0])
     assert counts == ErrorCount(1, 0, 1, 1, 2) and type(counts.hits) is int
+    for count in (word_counts, character_counts):
+        for pairs in ((["a b"], ["a c"]), (["a"], ["a"]), ([], [])):
+            assert count(*pairs).shape == (len(pairs[0]), 5) and count(*pairs).dtype.kind == "i"
     score = score_chunk(["a b"], ["a c"])
     fields = (score.character_errors, score.characters, score.rows, score.rows_different, score.rows_with_reference)
     assert fields == (1, 3, 1, 1, 1) and {type(value) for value in fields} == {int}
