@@ -119,7 +119,7 @@ def _reach(graph: dict[str, frozenset[str]], start: str) -> set[str]:
 CLI = "cli/ reads arguments and the environment, builds the engines, prints, exits"
 AGENT = "agent/ runs those commands for a coding agent."
 TURN = "the turn of the wheel, stage after stage; knows no engine by name"
-WIDTH, MARGIN, GAP, LINE = 1180, 20, 8, 15
+WIDTH, MARGIN, GAP, LINE = 980, 16, 8, 15
 INK, PAPER, SOFT = "#1b2a33", "#fbfbf7", "#5d6d76"
 COLOURS = {"build": "#e3efe6", "evaluate": "#e4ecf7", "fine-tune": "#f6e9dc", "shared": "#eceae4", "annex": "#efe6f3",
            "driver": "#fdf3c8", "cli": "#dfe8ea"}  # fmt: skip
@@ -199,7 +199,7 @@ def _wrapped(words: Iterable[str], letters: int) -> list[str]:
 
 
 def _band(parts: list[str], y: int, colour: str, title: str, told: str) -> int:
-    lines = _wrapped(told.split(), 150)
+    lines = _wrapped(told.split(), 148)
     height = 30 + LINE * len(lines)
     parts += [_box(MARGIN, y, WIDTH - 2 * MARGIN, height, COLOURS[colour]),
               _text(MARGIN + 10, y + 18, title, 14, weight="bold")]  # fmt: skip
@@ -208,7 +208,7 @@ def _band(parts: list[str], y: int, colour: str, title: str, told: str) -> int:
 
 
 def _listed(parts: list[str], y: int, colour: str, title: str, modules: Sequence[str]) -> int:
-    return _band(parts, y, colour, title, "  ".join(sorted(modules)))
+    return _band(parts, y, colour, title, ", ".join(sorted(modules)))
 
 
 def _corridor(parts: list[str], y: int, house: House) -> int:
@@ -221,7 +221,7 @@ def _corridor(parts: list[str], y: int, house: House) -> int:
 
 def _floor(parts: list[str], y: int, house: House, floor: str, stages: Sequence[str]) -> int:
     width = (WIDTH - 2 * MARGIN - GAP * (len(stages) - 1)) / len(stages)
-    rooms = {stage: _wrapped(side_rooms(house, stage), int(width / 6.3)) for stage in stages}
+    rooms = {stage: _wrapped(", ".join(side_rooms(house, stage)).split(), int(width / 6.3)) for stage in stages}
     height = 46 + LINE * max(len(lines) for lines in rooms.values())
     parts.append(_text(MARGIN, y + 12, floor, 13, SOFT, "bold"))
     for place, stage in enumerate(stages):

@@ -41,6 +41,21 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return local_links(markdown, here, here)
 
 
+FROM_DISK = "javascripts/worker_from_disk.js"
+ELSEWHERE_SHIM = "https://unpkg.com/iframe-worker/shim"
+"""What the theme loads so that search works from disk; ours lies in ``docs/``."""
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """The page as written, with nothing in it that is loaded from elsewhere."""
+    return output.replace(ELSEWHERE_SHIM, posixpath.relpath(FROM_DISK, posixpath.dirname(page.url) or "."))
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """The same for pages without a source, such as 404.html."""
+    return output_content.replace(ELSEWHERE_SHIM, f"/{FROM_DISK}")
+
+
 def local_links(markdown: str, base: str, here: str) -> str:
     """Links of a text that lay in folder ``base``, as a page in folder ``here`` needs them (both from the root).
 

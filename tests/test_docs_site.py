@@ -143,14 +143,41 @@ def test_a_stage_that_imports_another_shows_in_the_picture(tmp_path: Path) -> No
 # --- the whole site ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("material"), reason="needs the extra docs")
-def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    mkdocs = shutil.which("mkdocs", path=str(Path(sys.executable).parent))
-    assert mkdocs
-    done = subprocess.run([mkdocs, "build", "--strict", "--site-dir", str(tmp_path)], cwd=ROOT, capture_output=True,
-                          text=True, timeout=300, check=False)  # fmt: skip
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built without a warning."""
+    pytest.importorskip("material", reason="needs the extra docs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_no_page_of_the_site_names_a_script_or_picture_elsewhere(site: Path) -> None:
     loads = re.compile(r"<(script|img|link|iframe)\b[^>]*(src|href)=[\"']?(https?:)?//")
-    for page in tmp_path.rglob("*.html"):
-        assert not loads.search(page.read_text("utf-8")), page
+    pages_found = list(site.rglob("*.html"))
+    assert len(pages_found) > 30
+    assert not [page for page in pages_found if loads.search(page.read_text("utf-8"))]
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["index.html", "decisions/guard-set.html"])
+def test_opened_from_disk_the_site_is_searched_and_asks_nobody(site: Path, name: str) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    if not shutil.which("chromium"):
+        pytest.skip("needs a Chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page, asked = browser.new_page(), list[str]()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((site / name).as_uri())
+        page.keyboard.press("/")
+        page.keyboard.type("non-inferiority")
+        page.wait_for_selector(".md-search-result__item a", timeout=30_000)
+        found = page.locator(".md-search-result__list").inner_text()
+        browser.close()
+    assert "guard set" in found.lower()
+    assert asked and not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
