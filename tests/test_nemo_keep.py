@@ -96,6 +96,17 @@ def test_weights_between_the_base_and_the_tuned_model_are_judged_and_the_best_in
     )
 
 
+def test_an_epoch_that_has_left_the_margin_is_not_the_best_one(job: TrainingJob) -> None:
+    told = iter([(0.9, 0.0), (0.4, 0.001), (0.3, 0.02), (0.35, 0.002)])  # the base, then three epochs: KER, rise
+
+    def evaluate(model: Any) -> dict[str, float | None]:
+        ker, rise = next(told)
+        return {"ker": ker, "wer": 0.1, "guard_rise": rise, "guard_high": rise}
+
+    report = train(with_config(job, epochs=3, factors=(1.0,)), evaluate)
+    assert report.best_epoch == 3 and report.chosen is not None and report.chosen.metrics["guard_rise"] == 0.002
+
+
 def distance(model: Any, anchor: Anchor, job: TrainingJob, replayed: list[bool]) -> float:
     batches = Batches(job.examples, tokenize(model, job.examples), 8, 1)
     batch = batches._collate(list(range(8)))

@@ -83,10 +83,22 @@ def choose(candidates: Sequence[Candidate], margins: Margins) -> Candidate:
     >>> choose(both, Margins()).factor, choose(both[:1], Margins()).inside(Margins())
     (0.5, False)
     """
-    allowed = [candidate for candidate in candidates if candidate.inside(margins)]
-    if allowed:
-        return min(allowed, key=lambda candidate: score_key(candidate.metrics))
-    return min(candidates, key=lambda candidate: candidate.metrics.get("guard_rise") or 0.0)
+    return min(candidates, key=lambda candidate: rank(candidate, margins))
+
+
+def rank(candidate: Candidate, margins: Margins) -> tuple[bool, float, float, float]:
+    """Smaller is better: inside the margins, then KER, WER and cost; outside of them what costs least.
+
+    An epoch that hears one more term and has left the margin is not the better one.
+
+    >>> told = [{"ker": ker, "guard_rise": rise} for ker, rise in ((0.4, 0.001), (0.1, 0.005), (0.3, 0.009))]
+    >>> epochs = [Candidate(number, 1.0, metrics) for number, metrics in enumerate(told)]
+    >>> [candidate.epoch for candidate in sorted(epochs, key=lambda one: rank(one, Margins()))]
+    [0, 1, 2]
+    """
+    ker, wer = score_key(candidate.metrics)
+    cost = candidate.metrics.get("guard_rise") or 0.0
+    return (False, ker, wer, cost) if candidate.inside(margins) else (True, cost, ker, wer)
 
 
 def score_key(metrics: Mapping[str, float | None]) -> tuple[float, float]:

@@ -128,6 +128,7 @@ def _fit(
     batches = Batches(run.examples, targets, run.config.batch_size, run.config.seed, replay)
     keeper = Keeper(run.config, batches, WorkFolder(run.job.output, _fingerprint(run), worth), run.steps)
     keeper.evaluate, keeper.on_step = watch
+    keeper.margins = run.job.margins
     if run.config.match_weight:
         keeper.anchor = Anchor(model, run.config.match_weight)  # while the model still is the base
     keeper.resume(keeper.work.load())

@@ -16,7 +16,7 @@ from clinical_asr.engines.nemo_sft.batches import Batches
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, Gradients
 from clinical_asr.engines.nemo_sft.store import WorkFolder
 from clinical_asr.errors import TrainingError
-from clinical_asr.training import EpochReport, Evaluate, OnStep, score_key
+from clinical_asr.training import Candidate, EpochReport, Evaluate, Margins, OnStep, rank
 
 
 class Keeper:
@@ -29,6 +29,7 @@ class Keeper:
         self.collapse: Collapse | None = None
         self.gradients = Gradients()
         self.anchor: Anchor | None = None
+        self.margins = Margins()
         self.reports: list[EpochReport] = []
         self.resumed: dict[str, Any] | None = None
         self.best_epoch = 0
@@ -116,7 +117,8 @@ class Keeper:
     def _is_best(self, metrics: Mapping[str, float | None]) -> bool:
         if not self.best_epoch or self.evaluate is None:
             return True
-        return score_key(metrics) < score_key(self.reports[self.best_epoch - 1].metrics)
+        best = Candidate(self.best_epoch, 1.0, self.reports[self.best_epoch - 1].metrics)
+        return rank(Candidate(self.epoch, 1.0, dict(metrics)), self.margins) < rank(best, self.margins)
 
     def _save(self, trainer: Any, weights: Any) -> None:
         if self.epoch == self.config.epochs:
