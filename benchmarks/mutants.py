@@ -72,10 +72,14 @@ THIRD_PARTY = (
 
 @dataclass(frozen=True)
 class Mutant:
-    """One changed module; ``before`` and ``after`` are the changed piece, ``statement`` the line it stands in."""
+    """One changed module; ``before`` and ``after`` are the changed piece, ``statement`` the line it stands in.
+
+    ``place`` is the column in ``statement``, which tells two equal pieces of one line apart.
+    """
 
     module: str
     line: int
+    place: int
     operator: str
     statement: str
     before: str
@@ -141,7 +145,10 @@ def mutants(module: str, source: str) -> list[Mutant]:
         meaning = _meaning(code)
         if meaning is not None and meaning not in seen:
             seen.add(meaning)
-            made.append(Mutant(module, line, operator, lines[line - 1].strip(), before.strip(), after.strip(), code))
+            column -= len(lines[line - 1]) - len(lines[line - 1].lstrip())
+            made.append(
+                Mutant(module, line, column, operator, lines[line - 1].strip(), before.strip(), after.strip(), code)
+            )
     return made
 
 
@@ -292,7 +299,7 @@ def judge(mutant: Mutant, wanted: dict[str, float]) -> str:
     return "killed" if code else "survived"
 
 
-def run_module(module: str, options: argparse.Namespace, explained: dict[tuple[str, ...], str]) -> dict[str, Any]:
+def run_module(module: str, options: argparse.Namespace, explained: dict[tuple[object, ...], str]) -> dict[str, Any]:
     source = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
     how, base = forked(lambda: baseline(module), 3600)
     if base is None:
@@ -305,7 +312,7 @@ def run_module(module: str, options: argparse.Namespace, explained: dict[tuple[s
     known = {row["key"]: row["verdict"] for row in judged}
     verdicts: Counter[str] = Counter()
     for mutant in sorted(chosen, key=lambda one: one.line):
-        reason = explained.get((module, mutant.statement, mutant.before, mutant.after))
+        reason = explained.get((module, mutant.statement, mutant.place, mutant.before, mutant.after))
         verdict = known.get(mutant.key, "survived")
         if verdict == "survived" and not reason:  # what was killed stays killed: tests are only added
             verdict = judge(mutant, tests_for(mutant, base, spans))
@@ -315,7 +322,8 @@ def run_module(module: str, options: argparse.Namespace, explained: dict[tuple[s
         if verdict == "survived":
             verdict = "equivalent" if reason else "survived"
         if verdict == "survived":
-            print(f"{module}.py:{mutant.line}: {mutant.statement}\n    {mutant.before}  ->  {mutant.after}", flush=True)
+            print(f"{module}.py:{mutant.line}, place {mutant.place}: {mutant.statement}")
+            print(f"    {mutant.before}  ->  {mutant.after}", flush=True)
         verdicts[verdict] += 1
     return {"module": module, "all": len(every), "mutants": len(chosen), **verdicts,
             "branches": base.branches, "missing": base.missing_branches}  # fmt: skip
@@ -344,7 +352,7 @@ def main() -> int:
     prepare()
     notes = Path(__file__).with_name("mutants_equivalent.jsonl")
     rows = map(json.loads, notes.read_text(encoding="utf-8").splitlines()) if notes.exists() else iter(())
-    explained = {(r["module"], r["statement"], r["before"], r["after"]): r["reason"] for r in rows}
+    explained = {(r["module"], r["statement"], r["place"], r["before"], r["after"]): r["reason"] for r in rows}
     found = [run_module(module, options, explained) for module in options.modules]
     print(table(found))
     for one in found:
