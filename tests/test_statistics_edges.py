@@ -8,6 +8,7 @@ from scipy import stats
 
 from clinical_asr.errors import FlywheelError
 from clinical_asr.statistics import (
+    PairedComparison,
     clustered_counts_interval,
     compare_by_term,
     holm,
@@ -34,6 +35,14 @@ def test_the_level_widens_the_interval_as_scipy_s(level: float) -> None:
         expected = stats.binomtest(3, 11).proportion_ci(level, method=method)
         found = proportion_interval(3, 11, level, method)  # type: ignore[arg-type]
         assert found == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("successes", [0, 1, 10, 11])
+def test_one_success_or_one_failure_is_no_certainty(successes: int) -> None:
+    low, high = proportion_interval(successes, 11)
+    expected = stats.binomtest(successes, 11).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert (low == 0.0, high == 1.0) == (successes == 0, successes == 11)
 
 
 def test_without_a_row_a_share_may_be_anything() -> None:
@@ -100,6 +109,20 @@ def test_one_term_gives_a_mean_and_nothing_to_test_it_with() -> None:
     assert (found.n_terms, found.n_rows, found.mean_difference) == (1, 2, -0.5)
     assert found.low is found.high is found.p_value is found.minimum_detectable_difference is found.terms_needed is None
     assert not found.conclusive and found.more_terms_needed is None
+
+
+def test_no_row_gives_no_number_and_two_terms_give_all_of_them() -> None:
+    assert compare_by_term([], [], []) == PairedComparison(0, 0, None, None, None, None, None, None)
+    two = compare_by_term(["a", "b"], [1, 1], [0, 0.5])
+    assert (two.p_value, two.mean_difference) == (0.5, -0.75)
+    assert two.minimum_detectable_difference is not None and two.terms_needed is not None and two.low is not None
+
+
+def test_a_comparison_s_p_value_is_the_sign_flip_test_s_with_the_same_seed() -> None:
+    values = np.random.default_rng(3).normal(0.2, 1, 30)
+    terms, zeros = list(range(30)), [0.0] * 30
+    assert compare_by_term(terms, zeros, values.tolist()).p_value == sign_flip_test(values)
+    assert compare_by_term(terms, zeros, values.tolist(), seed=7).p_value == sign_flip_test(values, 7)
 
 
 def test_conclusive_is_below_five_percent_and_the_terms_at_hand_are_taken_off_those_needed() -> None:
