@@ -233,7 +233,14 @@ def attempt(target: Target, content: bytes) -> None:
         one_line(error)
 
 
+def _model() -> bytes:
+    from nemo_builder import nemo as built
+
+    return built(folder() / "seed.nemo").read_bytes()
+
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
+    "nemo": (_model(),),
     "manifest": (
         b'{"audio_filepath":"a.wav","text":"give heparin","duration":1.0,"term":"heparin","entity_category":"drug",'
         b'"ipa_source":"g2p","voice_id":"v","noise_level":"snr_5db","context_type":"handoff"}\n',

@@ -155,7 +155,8 @@ PAYLOADS = [
     "{{7*7}}{%print(1)%}", "<!--<script>",
     "]]><script>window.owned=1</script>",
     "<a href=javascript:window.owned=1>x</a>", "<style>@import'http://127.0.0.1:9/x'</style>", "\u2028window.owned=1//",
-    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>", "<base href=http://127.0.0.1:9/>", "&lt;script&gt;",
+    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:9/'>", "<base href=http://127.0.0.1:9/>",
+    "&lt;script&gt;",
 ]  # fmt: skip
 
 

@@ -68,8 +68,9 @@ def text_lines(path: Path, file: BinaryIO) -> Iterator[str]:
 def document(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
     """All of a file that is read at once. Raises OSError, also for one that is larger than ``largest`` bytes."""
     with opened(path) as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
+        large = os.fstat(file.fileno()).st_size > largest
+        content = b"" if large else file.read(largest + 1)  # it may grow meanwhile
+    if large or len(content) > largest:
         raise OSError(errno.EFBIG, f"is larger than {largest:,} bytes", str(path))
     return content
 
