@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -297,11 +298,13 @@ def test_this_package_trains_behind_ssh_with_replay(
     ]
     clinical = [_as_clinical(example) for example in examples[:8]]
     config = msgspec.structs.replace(SMOKE, name="one", epochs=1, replay_ratio=0.25)
-    parts = (*clinical[:6], *examples[8:10])
-    job = TrainingJob(tiny_nemo, parts, config, tmp_path / "adapted.nemo", tuple(clinical[6:]))
+    replayed = [replace(example, replayed=True) for example in examples[8:10]]
+    parts, guard = (*clinical[:6], *replayed), tuple(examples[10:12])
+    job = TrainingJob(tiny_nemo, parts, config, tmp_path / "adapted.nemo", tuple(clinical[6:]), selection_guard=guard)
     report = PackageRunner(there(server, tmp_path), sys.executable)(job, None, None)
     assert report.digest == file_digest(job.output) and report.epochs[0].rows == 8
-    assert "ker" in report.epochs[0].metrics and report.versions["torch"]
+    assert {"ker", "guard_wer"} <= set(report.epochs[0].metrics) and report.versions["torch"]
+    assert report.chosen is not None and report.chosen in report.candidates and "guard_wer" in report.base_metrics
 
 
 def _as_clinical(example: Example) -> Example:
@@ -434,7 +437,5 @@ def test_a_pipe_cannot_say_yes(calls: Path, tmp_path: Path) -> None:
 
 
 def test_no_runner_trains_without_validation_rows(job: TrainingJob, calls: Path) -> None:
-    from dataclasses import replace
-
     with pytest.raises(ConfigError, match="NeMo's script needs some"):
         ContainerRunner(Local())(replace(job, validation=()), None, None)

@@ -7,7 +7,7 @@ that the report is complete.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +22,7 @@ from clinical_asr.engines.runners.outcome import last_words
 from clinical_asr.engines.runners.staging import stage
 from clinical_asr.errors import TrainingError
 from clinical_asr.jsonl import atomic_path, read_json, write_text
-from clinical_asr.training import EpochReport, Evaluate, Example, OnStep, TrainingJob, TrainingReport
+from clinical_asr.training import Candidate, EpochReport, Evaluate, Example, OnStep, TrainingJob, TrainingReport
 
 OUTPUT, MODEL = "out", "adapted_model.nemo"
 THERE = PurePosixPath(".")
@@ -45,11 +45,13 @@ class PackageRunner:
         Raises TrainingError with the run's last words and where its log lies.
         """
         folder = job.output.with_name(job.output.name + ".stage.part")
-        stage(job.base, manifests(job), folder, THERE)
-        write_text(folder / "recipe.yaml", yaml.safe_dump(msgspec.to_builtins(job.config), sort_keys=False))
+        parts = manifests(job)
+        stage(job.base, parts, folder, THERE)
+        recipe = msgspec.to_builtins(msgspec.structs.replace(job.config, selection_fraction=0.0))
+        write_text(folder / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
         log = job.output.with_name(job.output.name + ".log")
         with self.host.holding(folder) as there:
-            code = self.host.run(self.command(there, (folder / "replay.jsonl").exists()), log)
+            code = self.host.run(self.command(there, set(parts)), log)
         if code:
             what = f"fine-tuning ended with exit code {code}: {last_words(log)}"
             raise TrainingError(what, str(log), "read the log, mend the cause and run the command again")
@@ -57,25 +59,28 @@ class PackageRunner:
         shutil.rmtree(folder)
         return report
 
-    def command(self, there: PurePosixPath, replay: bool = True) -> list[str]:
-        """What runs there.
+    def command(self, there: PurePosixPath, parts: Set[str] = frozenset(("train", "validation"))) -> list[str]:
+        """What runs there, over the manifests of these names.
 
         >>> PackageRunner(Host, python="/opt/asr/bin/python").command(PurePosixPath("/tmp/job"))[:4]
         ['/opt/asr/bin/python', '-m', 'clinical_asr', 'finetune']
         """
-        options = {"train": "train.jsonl", "validation": "validation.jsonl", "base": "base.nemo",
-                   "recipe": "recipe.yaml", "output": f"{OUTPUT}/{MODEL}"}  # fmt: skip
-        options |= {"replay": "replay.jsonl"} if replay else {}
+        options = {name: f"{name}.jsonl" for name in sorted(parts)}
+        options |= {"base": "base.nemo", "recipe": "recipe.yaml", "output": f"{OUTPUT}/{MODEL}"}
         words = [word for name, value in options.items() for word in (f"--{name}", str(there / value))]
         return [self.python, "-m", "clinical_asr", "finetune", *words]
 
 
 def manifests(job: TrainingJob) -> dict[str, Sequence[Example]]:
-    """Clinical, general and validation rows apart, as the command there takes them."""
+    """Rows to learn, to choose by and to replay apart, as the command there takes them; empty ones are left out.
+
+    The rows that choose were taken out of the training rows here already, so the recipe that goes along takes out none.
+    """
     parts: dict[str, Sequence[Example]] = {
-        "train": [example for example in job.examples if example.row.get("term")],
+        "train": [example for example in job.examples if not example.replayed],
         "validation": job.validation,
-        "replay": [example for example in job.examples if not example.row.get("term")],
+        "replay": [*(example for example in job.examples if example.replayed), *job.more_replay],
+        "selection-guard": job.selection_guard,
     }
     return {name: examples for name, examples in parts.items() if examples}
 
@@ -101,5 +106,11 @@ def report_of(info: dict[str, Any]) -> TrainingReport:
     """``training_run_info.json`` read back into the report it was written from."""
     epochs = tuple(EpochReport(**epoch) for epoch in info["metrics_per_epoch"])
     known = {name: info[name] for name in TrainingReport.__dataclass_fields__ if name in info}
-    fields = {**known, **info["effective"], "digest": info["model"]["sha256"], "epochs": epochs}
+    chosen = info.get("selection") or {}
+    judged = {
+        "base_metrics": chosen.get("base") or {},
+        "candidates": tuple(Candidate(**told) for told in chosen.get("candidates") or ()),
+        "chosen": Candidate(**chosen["chosen"]) if chosen.get("chosen") else None,
+    }
+    fields = {**known, **info["effective"], **judged, "digest": info["model"]["sha256"], "epochs": epochs}
     return TrainingReport(**{**fields, "notes": tuple(fields["notes"])})

@@ -37,9 +37,7 @@ class Slurm:
         script = log.with_name(f"{log.stem}.{SCRIPT}")
         write_text(script, self.script(command, log))
         if not self.agrees(script.read_text(encoding="utf-8")):
-            raise FlywheelError(
-                "was written and not submitted", str(script), "read it, then repeat with --yes"
-            )
+            raise FlywheelError("was written and not submitted", str(script), "read it, then repeat with --yes")
         return run_logged(["sbatch", "--wait", str(script)], log)
 
     def script(self, command: Sequence[str], log: Path) -> str:
