@@ -45,6 +45,20 @@ def test_a_new_cut_of_the_same_file_is_another_recording() -> None:
     assert [pair[0].id for pair in paired_rows(day[:2], [day[0], day[2]])] == [day[0].id]
 
 
+def test_a_file_listed_under_a_second_id_in_one_cycle_only_does_not_make_the_shared_row_a_changed_one() -> None:
+    (one,), _ = scored(rows(1, 0))
+    assert len(paired_rows([one, msgspec.structs.replace(one, id="again")], [one])) == 1
+
+
+def test_a_group_of_rows_keeps_before_and_after_apart_in_every_field() -> None:
+    pairs = paired_rows(scored(rows(10, 4))[0], scored(rows(10, 1))[0])
+    found = change_of("drug", pairs)
+    assert (found.key, found.rows, found.terms, found.occurrences) == ("drug", 10, 5, 10)
+    assert (found.misses_before, found.misses_after, found.ker_before, found.ker_after) == (4, 1, 0.4, 0.1)
+    assert (found.wer_before, found.wer_after, found.ker_relative_change) == (4 / 40, 1 / 40, pytest.approx(-0.75))
+    assert found.low is found.high is found.p_value is found.p_holm is None
+
+
 @pytest.mark.parametrize(
     ("before", "after", "change"),
     [(0.5, 0.25, -0.5), (0.5, 0.0, -1.0), (0.5, None, None), (None, 0.5, None), (0.0, 0.5, None)],

@@ -81,7 +81,8 @@ GRID = [
         (SplitConfig(hold_out_sentences=0.25), "d020 d120 d121 d122 d210 d211 d212 l010 l011 l012 l120 l200 l201 l202"),
         (
             SplitConfig(hold_out_voices=1, hold_out_terms=1),
-            "d000 d001 d002 d010 d011 d012 d020 d021 d022 d102 d112 d122 d200 d202 d212 d222 l002 l012 l020 l022 l102 l112 l122 l202 l212 l222",
+            "d000 d001 d002 d010 d011 d012 d020 d021 d022 d102 d112 d122 d200 d202 d212 d222 "
+            "l002 l012 l020 l022 l102 l112 l122 l202 l212 l222",
         ),
     ],
 )
