@@ -174,8 +174,8 @@ def test_a_read_only_folder_is_one_line(tmp_path: Path) -> None:
     folder.chmod(0o555)
     code = (
         "import os, sys\n"
-        "os.geteuid() == 0 and os.setuid(65534)\n"
         "from pathlib import Path\nfrom clinical_asr.jsonl import write_text\n"
+        "os.geteuid() == 0 and os.setuid(65534)\n"
         "try: write_text(Path(sys.argv[1]) / 'a', 'x')\n"
         "except OSError as error: print('REFUSED', error.filename)\n"
     )

@@ -296,3 +296,12 @@ def test_peak_is_measured_where_it_says() -> None:
     assert 190 < peak < 260 and done.returncode == 0
     assert "MemoryError" in in_a_narrow_house("x = bytearray(b'x') * (600 * 2**20)")[0].stderr
     assert resource.RLIMIT_AS >= 0 and LONGEST_LINE == 4 * 2**20
+
+
+def test_a_size_of_hundreds_of_digits_is_no_size() -> None:
+    from clinical_asr.architecture import architecture_of
+
+    for size in (int("9" * 400), 2**53, -(10**400), float("inf"), float("nan")):
+        config = {"target": "nemo.collections.asr.models.EncDecCTCModelBPE", "encoder": {"n_layers": size}}
+        with pytest.raises(FlywheelError, match="no number"):
+            architecture_of(config)

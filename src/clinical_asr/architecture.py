@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from clinical_asr.model_config import resolved
 
 MODEL_CLASSES = "nemo.collections.asr.models."
 PUNCTUATION = frozenset(".,?!")
+LARGEST_SIZE = 2**53  # no part of a model is larger, and it is a whole number as a float too
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class _Sizes:
         found = resolved(self.config, value)
         if found is None:
             return 0
-        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) < LARGEST_SIZE:  # no NaN
             raise ModelError(f"its config says {name} is {found!r:.40}, which is no number", self.where)
         return found
 
