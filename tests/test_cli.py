@@ -132,7 +132,7 @@ WRONG = [
     (["gate", H, "--tune-above", "7"], "--tune-above: needs 0 <= saturated <= tune <= 1"),
     (["split", "{tmp}/none.jsonl"], "no such file or directory; check the path"),
     (["split", "{tmp}/none.jsonl", "--validation-fraction", "2"], "--validation-fraction: must lie between 0 and 1"),
-    (["finetune", "--train", H, "--validation", H, "--recipe", "none"], "--recipe: no recipe 'none'; use one of demo"),
+    (["finetune", "--train", H, "--validation", H, "--recipe", "none"], "--recipe: no recipe 'none'; use one of keep"),
     (["finetune", "--train", H, "--validation", H, "--recipe", "{tmp}/lora.yaml"],
      "lora_rank: LoRA on transducer decoders gives NaN tensors; leave it out"),
     (["finetune", "--train", H, "--validation", H, "--base", "nvidia/nemotron-speech-streaming-en-0.6b"],
