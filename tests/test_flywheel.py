@@ -123,7 +123,7 @@ def cycle_command(folder: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 240) -> None:
+def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, f"ended with {process.returncode} before {path.name} was there"
@@ -132,7 +132,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 240)
 
 
 @pytest.mark.nemo
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(1500)
 def test_the_wheel_for_real_on_the_mini_base_killed_twice(tmp_path: Path) -> None:
     """eSpeak NG, NeMo and SFT as users have them; SIGKILL while hearing and while training."""
     command, folder = cycle_command(tmp_path), tmp_path / "c" / "cycle1"
@@ -141,7 +141,7 @@ def test_the_wheel_for_real_on_the_mini_base_killed_twice(tmp_path: Path) -> Non
         wait_for(sign, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     decision = json.loads((folder / "decision.json").read_text())
     assert done.returncode == {"promote": 0, "inconclusive": 4}.get(decision["verdict"], 5), done.stderr
     assert decision["verdict"].upper() in done.stdout and "Traceback" not in done.stderr
