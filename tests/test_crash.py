@@ -57,13 +57,10 @@ class Disk:
 
 def order(folder: Path) -> tuple[Cycle, Works, object]:
     """A small cycle: six terms, 48 rows, 12 guard rows."""
-    import wheel
-
-    wheel.TERMS = SMALL
     from clinical_asr.config import GateConfig, SplitConfig
 
     small = {"guard_rows": 12, "gate": GateConfig(min_rows=20), "split": SplitConfig(hold_out_sentences=0.3)}
-    return Cycle(folder / "cycles"), Works(), request(folder, **small)
+    return Cycle(folder / "cycles"), Works(), request(folder, SMALL, **small)
 
 
 def child(folder: Path, last: int, counted: Path) -> None:

@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,7 +180,9 @@ def test_a_read_only_folder_is_one_line(tmp_path: Path) -> None:
         "try: write_text(Path(sys.argv[1]) / 'a', 'x')\n"
         "except OSError as error: print('REFUSED', error.filename)\n"
     )
-    for place in (tmp_path, *tmp_path.parents[:2]):
+    for place in (tmp_path, *tmp_path.parents):  # a worker of a parallel run lies one folder deeper
+        if place == Path(tempfile.gettempdir()):
+            break
         place.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60)
     if "REFUSED" not in done.stdout:

@@ -94,12 +94,12 @@ def engines(works: Works, cycle: Cycle, told: list[str]) -> Engines:
     )  # fmt: skip
 
 
-def request(folder: Path, **changes: Any) -> Request:
-    """Fourteen terms, two voices, 112 rows, forty guard rows."""
+def request(folder: Path, words: Mapping[str, Sequence[str]] = TERMS, **changes: Any) -> Request:
+    """``words`` by category, in two voices: fourteen terms are 112 rows. Forty guard rows."""
     folder.mkdir(parents=True, exist_ok=True)
     base, terms = folder / "base.nemo", folder / "terms.csv"
     base.write_bytes(b"base")
-    lines = [f"{term},{category}" for category, names in TERMS.items() for term in names]
+    lines = [f"{term},{category}" for category, names in words.items() for term in names]
     terms.write_text("\n".join(["term,entity_category", *lines]) + "\n")
     order: dict[str, Any] = {
         "base": base, "base_name": "fake", "terms": terms, "guard_rows": 40,
