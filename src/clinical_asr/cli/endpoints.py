@@ -58,8 +58,8 @@ def endpoint(
     Raises ConfigError for what must not be.
     """
     from clinical_asr.egress import is_local
-    from clinical_asr.engines.riva_asr import HOSTED as HOSTED_ADDRESS
     from clinical_asr.engines.riva_asr import Endpoint
+    from clinical_asr.riva_service import HOSTED as HOSTED_ADDRESS
     from clinical_asr.service_errors import PARAKEET_FUNCTION, WHISPER_FUNCTION
 
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -95,7 +95,8 @@ def _as_ssml(text: str, ipa: Mapping[str, str]) -> str:
 def _endpoint(speech: Speech) -> SpeechEndpoint:
     """``NVIDIA_API_KEY`` and ``TTS_NVCF_FUNCTION_ID`` are read here."""
     from clinical_asr.egress import is_local
-    from clinical_asr.engines.riva_tts import HOSTED, MAGPIE_FUNCTION, SpeechEndpoint
+    from clinical_asr.engines.riva_tts import MAGPIE_FUNCTION, SpeechEndpoint
+    from clinical_asr.riva_service import HOSTED
 
     address = speech.endpoint or HOSTED
     ours = address == HOSTED

@@ -19,19 +19,18 @@ from typing import Any, Self
 
 from clinical_asr import intake
 from clinical_asr.answers import Answers
-from clinical_asr.egress import Egress, Service, is_local
+from clinical_asr.egress import Egress, is_local
 from clinical_asr.errors import AudioError, ConfigError, FlywheelError, MissingDependency
 from clinical_asr.records import Seconds
+from clinical_asr.riva_service import RivaService, open_channel
 from clinical_asr.service_errors import ServiceError, explain
 
-HOSTED = "grpc.nvcf.nvidia.com:443"
 IN_A_ROW = 3  # rows given up for busyness without an answer between them: the service is down, not the row
 ENCODINGS = {"WAV": "LINEAR_PCM", "WAVEX": "LINEAR_PCM", "FLAC": "FLAC"}
-LARGEST_MESSAGE = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Endpoint:
+class Endpoint(RivaService):
     """Where a service listens and how it is asked. Raises ConfigError on construction for what must not be."""
 
     address: str
@@ -53,26 +52,10 @@ class Endpoint:
     """Longest wait before the second question; it doubles with each."""
 
     def __post_init__(self) -> None:
-        host, _, port = self.address.rpartition(":")
-        if not host or not port.isdigit():
-            raise ConfigError(f"{self.address!r} is no address", "--endpoint", "give HOST:PORT, or nvcf")
+        self.require_address("give HOST:PORT, or nvcf")
         if self.concurrency < 1 or self.attempts < 1 or self.timeout <= 0:
             raise ConfigError("concurrency, attempts and timeout must be more than 0", "--endpoint")
-        if not is_local(self.address) and not self.tls:
-            raise ConfigError(f"{self.address} is another machine: speech goes there only over TLS", "--endpoint")
-        if self.hosted and not (self.key and self.function_id):
-            missing = "NVIDIA_API_KEY" if not self.key else "ASR_NVCF_FUNCTION_ID"
-            raise ConfigError("needs a key and a function", self.address, f"export {missing}")
-
-    @property
-    def hosted(self) -> bool:
-        """True for NVIDIA's hosted functions."""
-        return self.address.rpartition(":")[0].endswith("nvcf.nvidia.com")
-
-    @property
-    def service(self) -> Service:
-        """Under which name a run must allow it."""
-        return Service.NVCF if self.hosted else Service.ENDPOINT
+        self.require_secrecy(self.tls, "speech goes", "ASR_NVCF_FUNCTION_ID")
 
 
 class RivaTranscriber:
@@ -181,7 +164,7 @@ class RivaTranscriber:
         import grpc
 
         try:
-            return method(request, timeout=self.endpoint.timeout, metadata=_metadata(self.endpoint))
+            return method(request, timeout=self.endpoint.timeout, metadata=self.endpoint.metadata)
         except grpc.RpcError as error:
             raise explain(error.code().name, error.details() or "", self.endpoint.address) from None
 
@@ -235,22 +218,11 @@ def _form(content: bytes, path: Path) -> tuple[str, int]:
     return ENCODINGS[info.format], int(info.samplerate)
 
 
-def _metadata(endpoint: Endpoint) -> list[tuple[str, str]]:
-    pairs = [("function-id", endpoint.function_id), ("authorization", endpoint.key and f"Bearer {endpoint.key}")]
-    return [(name, value) for name, value in pairs if value]
-
-
 def _connect(endpoint: Endpoint) -> tuple[Any, Any]:
     try:
-        import grpc
         from riva.client.proto import riva_asr_pb2_grpc
+
+        channel = open_channel(endpoint.address, endpoint.tls, endpoint.ca)
     except ImportError:
         raise MissingDependency("nvidia-riva-client", "riva") from None
-    sizes = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
-    options = [(size, LARGEST_MESSAGE) for size in sizes]
-    if endpoint.tls:
-        trusted = grpc.ssl_channel_credentials(endpoint.ca)
-        channel = grpc.secure_channel(endpoint.address, trusted, options)
-    else:
-        channel = grpc.insecure_channel(endpoint.address, options)
     return channel, riva_asr_pb2_grpc.RivaSpeechRecognitionStub(channel)

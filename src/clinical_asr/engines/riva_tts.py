@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from clinical_asr.egress import Egress, Service, is_local
+from clinical_asr.egress import Egress, is_local
 from clinical_asr.errors import AudioError, ConfigError, FlywheelError, MissingDependency
 from clinical_asr.records import SAMPLE_RATE, Seconds, row_id
+from clinical_asr.riva_service import HOSTED, RivaService, open_channel
 from clinical_asr.service_errors import ServiceError, explain
 
 if TYPE_CHECKING:
@@ -25,18 +26,16 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.float32]
 
-HOSTED = "grpc.nvcf.nvidia.com:443"
 MAGPIE_FUNCTION = "877104f7-e885-42b9-8de8-f6e4c6303969"
 """Magpie TTS Multilingual on NVIDIA's hosted functions."""
 MAGPIE_VOICES = tuple(f"Magpie-Multilingual.EN-US.{name}" for name in ("Mia", "Jason", "Ray"))
 ASKED_RATE = 22_050  # Hz; what comes is brought to 16 kHz here, with one resampler for every engine
-LARGEST_MESSAGE = 64 * 2**20
 PASSING = frozenset({"RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL"})
 """Codes of a refusal or a dropped connection: the same sentence may be spoken a little later."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechEndpoint:
+class SpeechEndpoint(RivaService):
     """Where the service listens and how it is asked. Raises ConfigError for what must not be."""
 
     address: str = HOSTED
@@ -58,26 +57,10 @@ class SpeechEndpoint:
     """Longest wait before the second request; it doubles with each, up to a minute."""
 
     def __post_init__(self) -> None:
-        host, _, port = self.address.rpartition(":")
-        if not host or not port.isdigit():
-            raise ConfigError(f"{self.address!r} is no address", "--endpoint", "give HOST:PORT")
+        self.require_address("give HOST:PORT")
         if self.attempts < 1 or self.timeout <= 0 or self.requests_per_minute < 0:
             raise ConfigError("attempts and timeout must be more than 0, the rate at least 0", "--endpoint")
-        if not is_local(self.address) and self.tls is False:
-            raise ConfigError(f"{self.address} is another machine: sentences go there only over TLS", "--endpoint")
-        if self.hosted and not (self.key and self.function_id):
-            missing = "NVIDIA_API_KEY" if not self.key else "TTS_NVCF_FUNCTION_ID"
-            raise ConfigError("needs a key and a function", self.address, f"export {missing}")
-
-    @property
-    def hosted(self) -> bool:
-        """True for NVIDIA's hosted functions."""
-        return self.address.rpartition(":")[0].endswith("nvcf.nvidia.com")
-
-    @property
-    def service(self) -> Service:
-        """Under which name a run must allow it."""
-        return Service.NVCF if self.hosted else Service.ENDPOINT
+        self.require_secrecy(self.encrypted, "sentences go", "TTS_NVCF_FUNCTION_ID")
 
     @property
     def encrypted(self) -> bool:
@@ -169,7 +152,7 @@ class RivaSpeech:
         import grpc
 
         try:
-            return method(request, timeout=self.endpoint.timeout, metadata=_metadata(self.endpoint))
+            return method(request, timeout=self.endpoint.timeout, metadata=self.endpoint.metadata)
         except grpc.RpcError as error:
             raise _explained(error.code().name, error.details() or "", self.endpoint.address) from None
 
@@ -243,20 +226,11 @@ def _from_wav(content: bytes, text: str) -> tuple[Samples, int]:
     return samples[:, 0], int(rate)
 
 
-def _metadata(endpoint: SpeechEndpoint) -> list[tuple[str, str]]:
-    pairs = [("function-id", endpoint.function_id), ("authorization", endpoint.key and f"Bearer {endpoint.key}")]
-    return [(name, value) for name, value in pairs if value]
-
-
 def _connect(endpoint: SpeechEndpoint) -> tuple[Any, Any]:
     try:
-        import grpc
         from riva.client.proto import riva_tts_pb2_grpc
+
+        channel = open_channel(endpoint.address, endpoint.encrypted, endpoint.ca)
     except ImportError:
         raise MissingDependency("nvidia-riva-client", "riva") from None
-    options = [("grpc.max_receive_message_length", LARGEST_MESSAGE)]
-    if endpoint.encrypted:
-        channel = grpc.secure_channel(endpoint.address, grpc.ssl_channel_credentials(endpoint.ca), options)
-    else:
-        channel = grpc.insecure_channel(endpoint.address, options)
     return channel, riva_tts_pb2_grpc.RivaSpeechSynthesisStub(channel)
