@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clinical_asr.cycle import file_digest
 from clinical_asr.errors import ConfigError, ModelError
+from clinical_asr.jsonl import settle, write_text
 from clinical_asr.nemo_file import Architecture, read_architecture
 from clinical_asr.records import SAMPLE_RATE
 
@@ -151,6 +152,13 @@ def check_pin(path: Path, sha256: str, flag: str = "--sha256") -> str:
 def sidecar_of(path: Path) -> Path:
     """Where the digest of ``path`` is written, in the format of ``sha256sum``."""
     return path.with_name(path.name + ".sha256")
+
+
+def adopt(part: Path, model: Path, digest: str) -> None:
+    """Give a finished ``.nemo`` its name, its digest first: a model that is present is complete and has its digest."""
+    model.unlink(missing_ok=True)  # an older model must never stand beside the new digest
+    write_text(sidecar_of(model), f"{digest}  {model.name}\n")
+    settle(part, model)
 
 
 def _check_sidecar(path: Path, digest: str) -> None:

@@ -189,9 +189,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         _require(
             self.match_weight == 0 or self.replay_ratio > 0, "match_weight", "works on replayed rows: set replay_ratio"
         )
-        _require(
-            len(self.factors) > 0 and all(0 < factor <= 1 for factor in self.factors), "factors", "lie in (0, 1]"
-        )
+        _require(len(self.factors) > 0 and all(0 < factor <= 1 for factor in self.factors), "factors", "lie in (0, 1]")
         _require(0 <= self.selection_fraction <= 0.5, "selection_fraction", "must lie in [0, 0.5]")
 
 
@@ -208,6 +206,18 @@ def _require_sane(config: TrainingConfig) -> None:
     _require(config.gradient_clip > 0, "gradient_clip", "must be more than 0")
     _require(config.max_duration > 0, "max_duration", "must be more than 0")
     _require(config.seed >= 0, "seed", "must be at least 0")
+
+
+def halved(recipe: TrainingConfig) -> TrainingConfig:
+    """The same recipe in less memory: half the batch, and as many more passes for each step of the optimiser.
+
+    >>> small = halved(TrainingConfig(name="x", batch_size=8))
+    >>> small.batch_size, small.accumulate_grad_batches
+    (4, 2)
+    """
+    half = recipe.batch_size // 2
+    passes = recipe.accumulate_grad_batches * recipe.batch_size // half
+    return msgspec.structs.replace(recipe, batch_size=half, accumulate_grad_batches=passes)
 
 
 def recipe_names() -> list[str]:

@@ -145,7 +145,6 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     with atomic_path(path) as part, part.open("wb") as file:
         for row in rows:
             file.write(encoder.encode(to_dict(row)) + b"\n")
-        _flush_to_disk(file.fileno(), file)
 
 
 def append_row(path: Path, row: Row) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import tempfile
 import time
@@ -15,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from clinical_asr.bases import base_digest, inspect_base, sidecar_of
-from clinical_asr.config import TrainingConfig
+from clinical_asr.bases import adopt, base_digest, inspect_base
+from clinical_asr.config import TrainingConfig, halved
 from clinical_asr.cycle import file_digest
 from clinical_asr.engines.nemo_sft import machine
 from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored, frozen_parts
@@ -27,7 +26,6 @@ from clinical_asr.engines.nemo_sft.sentinels import Collapse, learnt_by_heart
 from clinical_asr.engines.nemo_sft.store import WorkFolder
 from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION, device_agnostic_tdt_loss
 from clinical_asr.errors import TrainingError
-from clinical_asr.jsonl import write_text
 from clinical_asr.nemo_file import Architecture, import_nemo, restore
 from clinical_asr.records import Seconds
 from clinical_asr.training import Candidate, Evaluate, Example, Margins, OnStep, TrainingJob, TrainingReport, choose
@@ -269,10 +267,9 @@ def _halve_batch(run: _Run, error: MemoryError) -> None:
     if run.config.batch_size == 1:
         mend = "use a larger GPU, or a lower max_duration"
         raise TrainingError("the GPU's memory is too small for one row", mend=mend) from error
-    smaller = max(1, run.config.batch_size // 2)
-    twice = run.config.accumulate_grad_batches * 2
-    run.config = msgspec.structs.replace(run.config, batch_size=smaller, accumulate_grad_batches=twice)
-    run.notes.append(f"out of GPU memory: batch halved to {smaller}, gradients accumulated over {twice} batches")
+    run.config = halved(run.config)
+    smaller, batches = run.config.batch_size, run.config.accumulate_grad_batches
+    run.notes.append(f"out of GPU memory: batch halved to {smaller}, gradients accumulated over {batches} batches")
 
 
 def _use(model: Any, start: Start, keeper: Keeper, found: list[Candidate], margins: Margins) -> Candidate | None:
@@ -296,12 +293,8 @@ def _save(model: Any, output: Path) -> str:
     part = output.with_name(f".{output.stem}.part.nemo")  # NeMo insists on the ending
     try:
         model.save_to(str(part))
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
         digest = file_digest(part)
-        output.unlink(missing_ok=True)  # an older model must never stand beside the new digest
-        write_text(sidecar_of(output), f"{digest}  {output.name}\n")
-        part.replace(output)
+        adopt(part, output, digest)
     finally:
         part.unlink(missing_ok=True)
     return digest

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any
+
+from clinical_asr.jsonl import atomic_path
 
 STATE, BEST = "last.pt", "best.pt"
 
@@ -48,7 +49,6 @@ class WorkFolder:
         """Write the state of a finished epoch, if training since the last one is worth keeping."""
         if time.monotonic() - self._saved_at < self.worth:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         if self._unsaved_best is not None and state["best_epoch"] != state["epoch"]:
             self._write(BEST, self._unsaved_best)
             self._unsaved_best = None
@@ -58,12 +58,8 @@ class WorkFolder:
     def _write(self, name: str, value: Any) -> None:
         import torch
 
-        part = self.folder / f"{name}.tmp"
-        with part.open("wb") as file:
-            torch.save(value, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.folder / name)
+        with atomic_path(self.folder / name) as part:
+            torch.save(value, part)
 
     def remove(self) -> None:
         """The output stands: nothing is left to resume."""

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-import msgspec
-
-from clinical_asr.config import TrainingConfig
+from clinical_asr.config import TrainingConfig, halved
 from clinical_asr.engines.runners import outcome, stock
 from clinical_asr.engines.runners.hosts import Host, Local
-from clinical_asr.engines.runners.staging import Stage, stage
+from clinical_asr.engines.runners.staging import Stage, log_of, stage, staged_beside
 from clinical_asr.errors import ConfigError, TrainingError
 from clinical_asr.training import Evaluate, OnStep, TrainingJob, TrainingReport
 
 WORKSPACE = PurePosixPath("/workspace")
-LOG = "log.txt"
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class ContainerRunner:
         stock.refuse_unknown(job.config)
         if not job.validation:
             raise ConfigError("has no rows, and NeMo's script needs some", "validation", "split with a larger share")
-        folder = job.output.with_name(job.output.name + ".stage.part")
+        folder = staged_beside(job.output)
         staged = stage(job.base, {"train": job.examples, "validation": job.validation}, folder, WORKSPACE)
         config, notes = self._until_it_fits(staged, job)
         report = outcome.collect(staged.here, job, config, notes)
@@ -54,23 +51,21 @@ class ContainerRunner:
     def _until_it_fits(self, staged: Stage, job: TrainingJob) -> tuple[TrainingConfig, list[str]]:
         config, notes = job.config, [f"trained by NeMo's stock script in {self.image}"]
         while True:
-            code, log = self._run(staged, config, len(job.examples))
+            log = log_of(job.output)
+            code = self._run(staged, config, len(job.examples), log)
             if code == 0:
                 return config, notes
             if not outcome.ran_out_of_memory(log) or config.batch_size == 1:
                 raise TrainingError(f"the script ended with exit code {code}: {outcome.last_words(log)}",
                                     str(log), "read the log, mend the cause and run the command again")  # fmt: skip
-            halved = config.batch_size // 2
-            doubled = config.accumulate_grad_batches * config.batch_size // halved
-            notes.append(f"out of memory at batch {config.batch_size}: went on with {halved}, accumulating {doubled}")
-            config = msgspec.structs.replace(config, batch_size=halved, accumulate_grad_batches=doubled)
+            full, config = config.batch_size, halved(config)
+            went_on = f"went on with {config.batch_size}, accumulating {config.accumulate_grad_batches}"
+            notes.append(f"out of memory at batch {full}: {went_on}")
 
-    def _run(self, staged: Stage, config: TrainingConfig, rows: int) -> tuple[int, Path]:
-        log = staged.here.with_name(staged.here.name.replace(".stage.part", ".log"))
+    def _run(self, staged: Stage, config: TrainingConfig, rows: int, log: Path) -> int:
         shutil.rmtree(staged.here / stock.RESULTS, ignore_errors=True)
         with self.host.holding(staged.here) as folder:
-            code = self.host.run(self.command(folder, stock.command(config, WORKSPACE, rows)), log)
-        return code, log
+            return self.host.run(self.command(folder, stock.command(config, WORKSPACE, rows)), log)
 
     def command(self, folder: PurePosixPath, script: Sequence[str]) -> list[str]:
         """``docker run ...``: what was staged is read only, but for the folder the results go to.

@@ -87,7 +87,7 @@ class Ssh:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except FileNotFoundError:
-            raise TrainingError(f"{command[0]} is not installed", "runner", f"install {command[0]}") from None
+            raise _absent(command[0]) from None
         if done.returncode:
             what = f"could not {doing}: {_last_line(done.stderr)}"
             raise TrainingError(what, self.target, f"try: {shlex.join(self.ssh('true'))}")
@@ -105,7 +105,7 @@ def run_logged(command: Sequence[str], log: Path) -> int:
         try:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
         except FileNotFoundError:
-            raise TrainingError(f"{command[0]} is not installed", "runner", f"install {command[0]}") from None
+            raise _absent(command[0]) from None
         try:
             return process.wait()
         except BaseException:
@@ -120,6 +120,10 @@ def _end(process: subprocess.Popen[bytes], patience: float = 20.0) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _absent(program: str) -> TrainingError:
+    return TrainingError(f"{program} is not installed", "runner", f"install {program}")
 
 
 def _last_line(text: str) -> str:

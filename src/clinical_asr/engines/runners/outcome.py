@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
-from clinical_asr.bases import sidecar_of
+from clinical_asr.bases import adopt
 from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import file_digest
 from clinical_asr.engines.runners import stock
+from clinical_asr.engines.runners.staging import log_of
 from clinical_asr.errors import TrainingError
-from clinical_asr.jsonl import atomic_path, write_text
 from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
 
 _LOADED = re.compile(r"Dataset (?:successfully )?loaded with (\d+) (?:files|items)")
@@ -24,13 +23,11 @@ def collect(staged: Path, job: TrainingJob, config: TrainingConfig, notes: list[
 
     Raises TrainingError if the script wrote no model, more than one, or trained other rows than were declared.
     """
-    log = staged.with_name(staged.name.replace(".stage.part", ".log"))
-    rows = loaded_rows(_last_run(log), len(job.examples))
+    rows = loaded_rows(_last_run(log_of(job.output)), len(job.examples))
     epochs = _epochs(staged / stock.RESULTS, rows)
-    with atomic_path(job.output) as part:
-        shutil.copyfile(_model(staged / stock.RESULTS), part)
-    digest = file_digest(job.output)
-    write_text(sidecar_of(job.output), f"{digest}  {job.output.name}\n")
+    model = _model(staged / stock.RESULTS)
+    digest = file_digest(model)
+    adopt(model, job.output, digest)
     steps = -(-rows // (config.batch_size * config.accumulate_grad_batches)) * config.epochs
     return TrainingReport(
         digest=digest, epochs=epochs, best_epoch=epochs[-1].epoch if epochs else config.epochs, stopped_early=False,

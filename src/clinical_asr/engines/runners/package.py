@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 import yaml
 
-from clinical_asr.bases import sidecar_of
+from clinical_asr.bases import adopt
 from clinical_asr.cycle import file_digest
 from clinical_asr.engines.runners.hosts import Host
 from clinical_asr.engines.runners.outcome import last_words
-from clinical_asr.engines.runners.staging import stage
+from clinical_asr.engines.runners.staging import log_of, stage, staged_beside
 from clinical_asr.errors import TrainingError
-from clinical_asr.jsonl import atomic_path, read_json, write_text
+from clinical_asr.jsonl import read_json, write_text
 from clinical_asr.training import Candidate, EpochReport, Evaluate, Example, OnStep, TrainingJob, TrainingReport
 
 OUTPUT, MODEL = "out", "adapted_model.nemo"
@@ -44,12 +44,12 @@ class PackageRunner:
 
         Raises TrainingError with the run's last words and where its log lies.
         """
-        folder = job.output.with_name(job.output.name + ".stage.part")
+        folder = staged_beside(job.output)
         parts = manifests(job)
         stage(job.base, parts, folder, THERE)
         recipe = msgspec.to_builtins(msgspec.structs.replace(job.config, selection_fraction=0.0))
         write_text(folder / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
-        log = job.output.with_name(job.output.name + ".log")
+        log = log_of(job.output)
         with self.host.holding(folder) as there:
             code = self.host.run(self.command(there, set(parts)), log)
         if code:
@@ -96,9 +96,7 @@ def collect(results: Path, output: Path) -> TrainingReport:
     if digest != info["model"]["sha256"]:
         raise TrainingError("the model that came back is not the one that was written there", str(model),
                             "run the command again")  # fmt: skip
-    with atomic_path(output) as part:
-        shutil.move(model, part)
-    write_text(sidecar_of(output), f"{digest}  {output.name}\n")
+    adopt(model, output, digest)
     return report_of(info)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from clinical_asr.containment import refused_fields
 from clinical_asr.cycle import file_digest
 from clinical_asr.errors import AudioError
-from clinical_asr.jsonl import from_dict, iter_objects, write_rows
+from clinical_asr.jsonl import atomic_path, from_dict, iter_objects, write_rows
 from clinical_asr.records import Utterance
 from clinical_asr.training import Example
 
@@ -32,6 +32,16 @@ class Stage:
 
     here: Path
     there: PurePosixPath
+
+
+def staged_beside(output: Path) -> Path:
+    """The folder that is staged for a model; gone once the model stands."""
+    return output.with_name(f"{output.name}.stage.part")
+
+
+def log_of(output: Path) -> Path:
+    """What the run said; it stays beside the model."""
+    return output.with_name(f"{output.name}.log")
 
 
 def stage(base: Path, manifests: Mapping[str, Sequence[Example]], here: Path, there: PurePosixPath) -> Stage:
@@ -79,9 +89,8 @@ def place(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:
-        part = target.with_name(target.name + ".part")
-        shutil.copyfile(source, part)
-        part.replace(target)
+        with atomic_path(target) as part:
+            shutil.copyfile(source, part)
 
 
 def check(staged: Stage, manifest: str, examples: Sequence[Example]) -> None:
