@@ -181,12 +181,14 @@ def _deployment(known: Situation) -> Iterator[Advice]:
         reason = (
             "the way to a server depends on the decoder, which is read from the model and not guessed from its name"
         )
-        yield Advice("read the model first", [reason], _filled("clinical-asr model inspect BASE", known), [], FAILED)
+        yield Advice("read the model first", [reason], _filled("clinical-asr model inspect {base}", known), [], FAILED)
         return
     try:
         route = route_of(known.architecture, known.base)
     except ModelError as error:
-        yield Advice("refused", [error.what], _filled("clinical-asr model inspect BASE", known), [error.mend], REFUSED)
+        yield Advice(
+            "refused", [error.what], _filled("clinical-asr model inspect {base}", known), [error.mend], REFUSED
+        )
         return
     reason = f"a {known.architecture.decoder} model: riva-build decoder={route.decoder}, NIM family {route.family}"
     yield Advice("deploy", [reason], _filled(AFTER["deploy"], known), [PARITY])
@@ -196,18 +198,17 @@ def _beginning(known: Situation) -> Advice:
     """Nothing is known yet, or only how many rows there are: first a benchmark, then a number."""
     if known.rows:
         reason = f"{known.rows} rows and no baseline: nothing says yet whether fine-tuning is worth it"
-        command = "clinical-asr hypotheses --manifest my/manifest.jsonl --model BASE --output base_hyps.jsonl"
+        command = "clinical-asr hypotheses --manifest my/manifest.jsonl --model {base} --output base_hyps.jsonl"
         return Advice("evaluate first", [reason], _filled(command, known), [], FAILED)
     reason = "no benchmark and no baseline: fine-tuning without a number is guessing"
-    command = "clinical-asr cycle --terms TERMS.csv --base BASE --out cycles/"
+    command = "clinical-asr cycle --terms TERMS.csv --base {base} --out cycles/"
     return Advice("build a benchmark first", [reason], _filled(command, known), [NO_PATIENTS], FAILED)
 
 
 def _filled(command: str, known: Situation) -> str:
     """The command with what is known put in; capitals where it is not."""
-    folder, base = known.folder or "CYCLE", known.base or "BASE"
     manifest = f"{known.folder}/manifest.jsonl" if known.folder else "my/manifest.jsonl"
-    return command.format(folder=folder, base=base, manifest=manifest).replace("BASE", base)
+    return command.format(folder=known.folder or "CYCLE", base=known.base or "BASE", manifest=manifest)
 
 
 def _rate(value: float | None) -> str:
