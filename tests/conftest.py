@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,3 +58,18 @@ def tiny_rnnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve sentences spelled in tones, with ids."""
     return write_tones(tmp_path_factory.mktemp("tones"), SENTENCES[:12])
+
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    if not shutil.which(CHROMIUM):
+        pytest.skip(f"needs a Chromium at {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

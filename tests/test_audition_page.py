@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +23,7 @@ from clinical_asr.cycle import Cycle
 from clinical_asr.errors import FlywheelError
 from clinical_asr.pronunciations import read_overrides
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 TERMS = "term,entity_category\ncefazolin,drug\nheparin,drug\ntroponin,lab\n"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    if not shutil.which(CHROMIUM):
-        pytest.skip(f"needs a Chromium at {CHROMIUM}")
-    with sync_api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield made
-        made.close()
 
 
 @pytest.fixture
@@ -76,7 +61,7 @@ def term_is(term: str) -> str:
 
 
 @pytest.mark.browser
-def test_a_clinician_listens_by_keyboard_alone_and_the_gate_opens(browser: Any, cycle_folder: Path) -> None:
+def test_a_clinician_listens_by_keyboard_alone_and_the_gate_opens(chromium: Any, cycle_folder: Path) -> None:
     """eSpeak NG, the real command, one good, one mended and heard again, one dropped."""
     listening = subprocess.Popen(
         command(cycle_folder, "--no-open", "--voice", "en-us+Alicia-r400-p50"), stdout=subprocess.PIPE, text=True,
@@ -85,7 +70,7 @@ def test_a_clinician_listens_by_keyboard_alone_and_the_gate_opens(browser: Any, 
     assert listening.stdout
     url = re.search(r"http://\S+", listening.stdout.readline())
     assert url
-    page = browser.new_page()
+    page = chromium.new_page()
     complaints, asked = complaints_of(page), []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(url[0])
@@ -168,11 +153,11 @@ def test_a_cycle_without_verdicts_names_the_command(cycle_folder: Path) -> None:
 
 
 @pytest.mark.browser
-def test_two_tabs_see_each_other_and_a_foreign_page_gets_nothing(browser: Any, tmp_path: Path) -> None:
+def test_two_tabs_see_each_other_and_a_foreign_page_gets_nothing(chromium: Any, tmp_path: Path) -> None:
     with AuditionServer(Desk(tmp_path, booth(tmp_path)), by="Dr Lin") as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        first, second = browser.new_page(), browser.new_page(color_scheme="dark")
+        first, second = chromium.new_page(), chromium.new_page(color_scheme="dark")
         for page in (first, second):
             page.goto(server.url)
             until(page, term_is("cefazolin"))
@@ -188,7 +173,7 @@ def test_two_tabs_see_each_other_and_a_foreign_page_gets_nothing(browser: Any, t
         until(first, "document.getElementById('count').textContent === '2 of 3 judged'")
         first.keyboard.press("?")
         assert first.evaluate("document.getElementById('help').open")
-        foreign = browser.new_page()
+        foreign = chromium.new_page()
         foreign.goto("data:text/html,<title>elsewhere</title>")
         reached = foreign.evaluate(f"fetch('{server.url}state').then(() => 'reached', () => 'blocked')")
         assert reached == "blocked"

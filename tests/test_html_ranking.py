@@ -16,7 +16,7 @@ from clinical_asr.html_rows import worst_rows
 from clinical_asr.ranking import System, rank
 from clinical_asr.records import EntityCategory, Hypothesis, Term
 from clinical_asr.scores import score, signature
-from test_html_report import (  # noqa: F401 - chromium is a fixture
+from test_html_report import (
     CONTRASTS,
     EVIL,
     N,
@@ -24,7 +24,6 @@ from test_html_report import (  # noqa: F401 - chromium is a fixture
     _Loads,
     beep,
     browser_only,
-    chromium,
     cycle,
     until,
 )
@@ -126,7 +125,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(chromium: Any, page_file: Path) -> Iterator[Any]:  # noqa: F811
+def opened(chromium: Any, page_file: Path) -> Iterator[Any]:
     held: list[Opened] = []
 
     def open_(**context: Any) -> Opened:

@@ -6,7 +6,6 @@ import html
 import json
 import math
 import re
-import shutil
 import struct
 import time
 import wave
@@ -30,8 +29,6 @@ from clinical_asr.scores import score, signature
 from clinical_asr.tally import Leaderboard, Score
 from clinical_asr.worddiff import word_diff
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 EVIL = "<script>alert(1)</script>"
 N = 200
 TERMS = [f"term{i}" for i in range(8)] + ["sepsis", "heparin"]
@@ -219,17 +216,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     many, scores = board_of(cycle(3, n=2000))
     write_leaderboard_html(folder / "many.html", many, scores, route(many, 1), audio_root=folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    if not shutil.which(CHROMIUM):
-        pytest.skip(f"needs a Chromium at {CHROMIUM}")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def until(page: Any, condition: str, seconds: float = 5.0) -> None:
