@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import tomllib
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import Distribution
@@ -46,7 +47,7 @@ def runtime() -> dict[str, Distribution]:
     """
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
-    todo = [(NAME, EXTRAS)]
+    todo = _needs(_asked_for(), frozenset())
     while todo:
         name, extras = todo.pop()
         if (name, extras) in seen:
@@ -54,8 +55,13 @@ def runtime() -> dict[str, Distribution]:
         seen.add((name, extras))
         found[name] = _installed(name)
         todo += _needs(found[name].requires or [], extras)
-    del found[NAME]
     return dict(sorted(found.items()))
+
+
+def _asked_for() -> list[str]:
+    """What the product and its user's extras require, read from the source: an editable install's metadata grow old."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [*project["dependencies"], *(line for extra in EXTRAS for line in project["optional-dependencies"][extra])]
 
 
 def _installed(name: str) -> Distribution:
