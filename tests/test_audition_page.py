@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +154,22 @@ def test_a_cycle_without_verdicts_names_the_command(cycle_folder: Path) -> None:
     assert f"listen: clinical-asr audition --terms {terms} --folder {cycle_folder} (or waive" in str(refused.value)
 
 
-@pytest.mark.browser
-def test_two_tabs_see_each_other_and_a_foreign_page_gets_nothing(chromium: Any, tmp_path: Path) -> None:
-    with AuditionServer(Desk(tmp_path, booth(tmp_path)), by="Dr Lin") as server:
+@contextmanager
+def serving(folder: Path) -> Iterator[AuditionServer]:
+    """A page for the booth of tones; its server ends also when a test fails."""
+    with AuditionServer(Desk(folder, booth(folder)), by="Dr Lin") as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.browser
+def test_two_tabs_see_each_other_and_a_foreign_page_gets_nothing(chromium: Any, tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
         first, second = chromium.new_page(), chromium.new_page(color_scheme="dark")
         for page in (first, second):
             page.goto(server.url)
@@ -177,14 +190,27 @@ def test_two_tabs_see_each_other_and_a_foreign_page_gets_nothing(chromium: Any, 
         foreign.goto("data:text/html,<title>elsewhere</title>")
         reached = foreign.evaluate(f"fetch('{server.url}state').then(() => 'reached', () => 'blocked')")
         assert reached == "blocked"
-        server.shutdown()
-        thread.join()
     until(first, "!document.getElementById('gone').hidden")  # the page says that it is over
     for page in (first, second, foreign):
         page.close()
     assert [(row.term, row.verdict.value) for row in read_auditions(tmp_path / "auditions.jsonl")] == [
         ("cefazolin", "drop"), ("apixaban", "good"),
     ]  # fmt: skip
+
+
+@pytest.mark.browser
+def test_a_verdict_given_while_the_next_clip_is_still_on_its_way_counts(chromium: Any, tmp_path: Path) -> None:
+    """A listener is faster than a slow machine: no key is lost, and what was left behind does not start to play."""
+    with serving(tmp_path) as server:
+        page = chromium.new_page()
+        page.route("**/clip/*", lambda route: (time.sleep(0.3), route.continue_()))
+        page.goto(server.url)
+        for term in ("cefazolin", "heparin", "apixaban"):
+            until(page, term_is(term))
+            page.keyboard.press("3")
+        until(page, "document.activeElement.id === 'done'")
+    page.close()
+    assert [row.verdict.value for row in read_auditions(tmp_path / "auditions.jsonl")] == ["drop"] * 3
 
 
 def player(folder: Path, code: int = 0) -> dict[str, str]:

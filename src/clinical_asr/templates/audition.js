@@ -188,19 +188,22 @@ async function judge(verdict, ipa = "") {
     const now = await (await ask("verdict", { term: one.term, clip: one.clip, verdict, by, ipa, notes: $("notes").value })).json();
     tell(`${now.term}: ${SAYS[now.standing]}`);
     await refresh();
-    if (verdict === "fix") { await show(at); play(); } else await next();
   } catch (error) {
     if (verdict === "fix") wrong(error); else fail(error);
     if (error.status === 409) await refresh();
-  } finally { busy = false; }
+    return;
+  } finally { busy = false; } // before the next clip is fetched: a key pressed meanwhile counts
+  if (verdict === "fix") await showAndPlay(at); else await next();
 }
 async function next() {
   if (left === 0) return $("done").focus();
   const order = [...cards.keys()].map((step) => (at + 1 + step) % cards.length);
   const index = order.find((candidate) => !settled(cards[candidate]));
-  if (index === undefined) return;
+  if (index !== undefined) await showAndPlay(index, $("auto").checked);
+}
+async function showAndPlay(index, aloud = true) {
   await show(index);
-  if ($("auto").checked) play();
+  if (aloud && index === at) play(); // unless somebody has gone on
 }
 
 /* --- another pronunciation ------------------------------------------------------------------------------------------ */
