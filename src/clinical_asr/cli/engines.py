@@ -136,8 +136,11 @@ def resolve(base: str, flag: str = "--base", sha256: str = "") -> Path:
 
 
 def _download(base: str) -> Path:
+    """From the hub: who writes a hub id has named who may be asked for it, and is told what goes there."""
+    from clinical_asr.cli.console import tell
     from clinical_asr.engines.hub import download
 
+    tell(f"{base}: taken from the model hub, or from what was downloaded before; only its name is sent", err=True)
     return download(base, endpoint=os.environ.get("HF_ENDPOINT") or None, token=os.environ.get("HF_TOKEN") or None)
 
 
