@@ -50,6 +50,7 @@ MODULES = {
     "gate": ["test_gate.py", "test_gate_edges.py"],
     "split": ["test_split.py", "test_split_edges.py"],
     "comparison": ["test_comparison.py", "test_comparison_edges.py"],
+    "verdict": ["test_comparison.py", "test_comparison_edges.py"],
     "statistics": ["test_statistics.py", "test_statistics_edges.py"],
     "changes": ["test_comparison.py", "test_changes_edges.py"],
     "keywords": ["test_keywords.py"],

@@ -6,12 +6,14 @@ import msgspec
 import pytest
 
 from board import all_strata, guard, rows, scored
-from clinical_asr.comparison import Comparison, compare, decide
+from clinical_asr.compared import Comparison
+from clinical_asr.comparison import compare
 from clinical_asr.config import ComparisonConfig
 from clinical_asr.errors import ScoringError
 from clinical_asr.records import Decision, EntityCategory, Hypothesis, Stratum
 from clinical_asr.scores import score
 from clinical_asr.training import Selection
+from clinical_asr.verdict import decide
 
 N, TERMS = 200, 20
 

@@ -8,13 +8,15 @@ import msgspec
 import pytest
 
 from board import all_strata, guard, rows, scored
-from clinical_asr.comparison import Comparison, compare, decide
+from clinical_asr.compared import Comparison
+from clinical_asr.comparison import compare
 from clinical_asr.config import ComparisonConfig
 from clinical_asr.errors import ScoringError
 from clinical_asr.records import Decision, EntityCategory, Stratum
 from clinical_asr.statistics import PairedComparison
 from clinical_asr.tally import Score
 from clinical_asr.training import Candidate, Margins, Selection
+from clinical_asr.verdict import decide
 
 
 def compared(

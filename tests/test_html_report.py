@@ -18,7 +18,8 @@ import msgspec
 import pytest
 
 from board import guard, hypothesis
-from clinical_asr.comparison import Comparison, compare, decide
+from clinical_asr.compared import Comparison
+from clinical_asr.comparison import compare
 from clinical_asr.errors import ScoringError
 from clinical_asr.gate import gate, route
 from clinical_asr.html_report import comparison_html, leaderboard_html, write_comparison_html, write_leaderboard_html
@@ -27,6 +28,7 @@ from clinical_asr.leaderboard import leaderboard
 from clinical_asr.records import EntityCategory, Hypothesis, IpaSource, Stratum
 from clinical_asr.scores import score, signature
 from clinical_asr.tally import Leaderboard, Score
+from clinical_asr.verdict import decide
 from clinical_asr.worddiff import word_diff
 
 EVIL = "<script>alert(1)</script>"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from board import board, rows
-from clinical_asr.comparison import decide
 from clinical_asr.gate import gate
 from clinical_asr.markdown import table
 from clinical_asr.report import comparison_markdown, leaderboard_markdown
+from clinical_asr.verdict import decide
 from test_comparison import compared
 
 

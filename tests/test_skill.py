@@ -15,7 +15,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from clinical_asr import comparison, gate, rental
+from clinical_asr import gate, rental, verdict
 from clinical_asr.advise import Advice, knowledge
 from clinical_asr.agent.asking import SHORTEST_SENTENCE
 from clinical_asr.agent.job_tools import JOB_TOOLS, WAIT
@@ -85,7 +85,7 @@ def vocabulary() -> set[str]:
     names |= {*known["symptoms"], *known["wishes"], *known["elsewhere"]}
     names |= {one.value for kind in (EntityCategory, IpaSource, Service) for one in kind}
     names |= {field.name for kind in (Advice, Inspection) for field in fields(kind)} | set(Decision.__struct_fields__)
-    codes = {0, 2, 130, gate.GO_BACK, comparison.INCONCLUSIVE, comparison.NOT_PROMOTED}
+    codes = {0, 2, 130, gate.GO_BACK, verdict.INCONCLUSIVE, verdict.NOT_PROMOTED}
     told = json.loads(CliRunner().invoke(app, ["advise", "--json"]).output)
     return names | {str(code) for code in codes} | {*ROOT.commands, "term,entity_category", *told}
 
@@ -119,7 +119,7 @@ def numbers_of_the_code() -> set[str]:
         f"{asked.tune_above:g}", f"{asked.saturated_below:g}", str(asked.min_rows), str(asked.min_rows_per_category),
         f"{100 * kept.keep_reduction:g} %", f"{100 * kept.grow_reduction:g} %", f"{100 * kept.grow_reduction:g}",
         f"{100 * kept.guard_margin:g}", f"${hour:.2f}", f"${24 * hour:.0f}", f"${168 * hour:.0f}", str(low), str(high),
-        str(WAIT["maximum"]), *(str(code) for code in (gate.GO_BACK, comparison.INCONCLUSIVE, comparison.NOT_PROMOTED)),
+        str(WAIT["maximum"]), *(str(code) for code in (gate.GO_BACK, verdict.INCONCLUSIVE, verdict.NOT_PROMOTED)),
     }  # fmt: skip
 
 

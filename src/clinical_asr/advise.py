@@ -14,12 +14,12 @@ from typing import Any
 
 from clinical_asr import gate
 from clinical_asr.bases import REFUSED_REQUESTS, check_trainable, refuse_name
-from clinical_asr.comparison import INCONCLUSIVE
 from clinical_asr.errors import ConfigError, ModelError
 from clinical_asr.records import Decision
 from clinical_asr.rental import Rental
 from clinical_asr.routes import route_of
 from clinical_asr.situation import Situation, board_of
+from clinical_asr.verdict import INCONCLUSIVE
 
 FAILED, REFUSED = gate.GO_BACK, 2
 PARITY = "After deployment score the same manifest at the endpoint: a difference lies in the serving, not the model."

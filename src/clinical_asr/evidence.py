@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from clinical_asr.comparison import Comparison
+from clinical_asr.compared import Comparison
 from clinical_asr.records import Decision
 from clinical_asr.svg import interval, percent
 

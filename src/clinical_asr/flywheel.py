@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinical_asr import comparison, finetune, gate, html_report, hypotheses, leaderboard, report, scores, split
+from clinical_asr import (
+    comparison,
+    finetune,
+    gate,
+    html_report,
+    hypotheses,
+    leaderboard,
+    report,
+    scores,
+    split,
+    verdict,
+)
 from clinical_asr.bases import base_digest
 from clinical_asr.benchmark import benchmark_stage, general_stage
 from clinical_asr.config import TrainingConfig
@@ -184,7 +195,7 @@ def comparison_stage(
             before.rows, after.rows, strata, before.guard, after.guard,
             (before.signature, after.signature), request.comparison, previous, selected,
         )  # fmt: skip
-        decision = comparison.decide(found, previous)
+        decision = verdict.decide(found, previous)
         write_text(cycle.comparison("md"), report.comparison_markdown(found, decision))
         html_report.write_comparison_html(
             cycle.comparison("html"), found, decision, before.rows, after.rows, strata=strata

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from clinical_asr import evidence, jsonl, plot_values, plots, snr_plot, tradeoff
 from clinical_asr.changes import paired_rows
-from clinical_asr.comparison import Comparison
+from clinical_asr.compared import Comparison
 from clinical_asr.html_page import Placed, from_page, page_data, render
 from clinical_asr.records import Decision, Stratum
 from clinical_asr.svg import interval

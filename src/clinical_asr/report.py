@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from clinical_asr import tradeoff
 from clinical_asr.changes import Change, Guard, Side
-from clinical_asr.comparison import Comparison
+from clinical_asr.compared import Comparison
 from clinical_asr.markdown import bar, detectable, foot, interval, list_note, p_value, percent, signed, table
 from clinical_asr.records import Decision
 from clinical_asr.tally import ConfusionLine, FalseInsertion, Leaderboard, Line, NumberLine

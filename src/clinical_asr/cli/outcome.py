@@ -10,7 +10,7 @@ from clinical_asr.cli.console import table
 
 if TYPE_CHECKING:
     from clinical_asr.changes import Change
-    from clinical_asr.comparison import Comparison
+    from clinical_asr.compared import Comparison
     from clinical_asr.training import Candidate, Selection
 
 

@@ -15,7 +15,7 @@ from clinical_asr.cli.outcome import show_comparison
 from clinical_asr.cli.scored import read_decision, read_scored, read_strata
 
 if TYPE_CHECKING:
-    from clinical_asr.comparison import Comparison
+    from clinical_asr.compared import Comparison
     from clinical_asr.config import TrainingConfig
     from clinical_asr.finetune import Base, Outputs, Recordings
     from clinical_asr.records import Decision
@@ -278,10 +278,11 @@ def comparison(
     Example: clinical-asr comparison --before baseline_hyps.jsonl --after offline_hyps.jsonl --split-folder benchmark
     --guard-before guard_before.jsonl --guard-after guard_after.jsonl
     """
-    from clinical_asr.comparison import compare, decide
+    from clinical_asr.comparison import compare
     from clinical_asr.config import ComparisonConfig
     from clinical_asr.html_report import write_comparison_html
     from clinical_asr.relocation import seen_from
+    from clinical_asr.verdict import decide
 
     config = ComparisonConfig(
         priority_categories=o.categories(priority),

@@ -201,7 +201,7 @@ def _engines(at: Cycle, trainer: TrainModel) -> Engines:
 
 def _show(at: Cycle, decision: Decision) -> None:
     """What changed, the decision, and where to look."""
-    from clinical_asr.comparison import Comparison
+    from clinical_asr.compared import Comparison
     from clinical_asr.flywheel import pages
     from clinical_asr.jsonl import read_json
 

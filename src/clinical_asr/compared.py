@@ -1,0 +1,53 @@
+"""What a comparison of two cycles holds: the value that is judged, written down and shown.
+
+``comparison.json`` is the value as it stands::
+
+    {"verdict", "reason", "next_stage", "exit_code", "priority_categories",
+     "held_out":   {"rows", "ker_before", "ker_after", "ker_relative_change", ..., "strata", "all_categories": {...}},
+     "new_terms":  {the same fields, rows of terms never taught},
+     "trained_on": {the same fields},
+     "by_stratum": [change, ...], "by_category": [change with p_value and p_holm, ...], "by_term": [change, ...],
+     "statistics": {"n_terms", "n_rows", "mean_difference", "low", "high", "p_value", ...} or null,
+     "guard": {"rows", "wer_before", "wer_after", "difference", "low", "high", ...},
+     "selection": {"rows", "general_rows", "base", "candidates": [{"epoch", "factor", "metrics"}, ...], "chosen", ...},
+     "signatures": [before, after]}
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clinical_asr.changes import Change, Guard, Side
+from clinical_asr.config import ComparisonConfig
+from clinical_asr.statistics import PairedComparison
+from clinical_asr.tally import Signature
+from clinical_asr.training import Selection
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that was found, and the verdict. The verdicts: :mod:`verdict`."""
+
+    verdict: str
+    reason: str
+    next_stage: str
+    exit_code: int
+    priority_categories: list[str]
+    held_out: Side
+    """What the verdict rests on: recordings training never heard, of terms it was taught."""
+    new_terms: Side
+    """Held-out rows of terms that were not taught; shown, not judged."""
+    trained_on: Side
+    by_stratum: list[Change]
+    """Priority categories only, the trained-on rows first."""
+    by_category: list[Change]
+    """Held-out rows, with Holm's correction over the categories."""
+    by_term: list[Change]
+    """Held-out rows, worst after first."""
+    statistics: PairedComparison | None
+    """Held-out priority rows, paired by term; ``None`` if there are none."""
+    guard: Guard
+    signatures: list[Signature]
+    config: ComparisonConfig
+    selection: Selection | None = None
+    """How the tuned model was chosen among candidates, on rows that this comparison leaves out."""
