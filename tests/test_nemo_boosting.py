@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from clinical_asr.errors import ConfigError
+from clinical_asr.boosting import Boosting
+from clinical_asr.errors import ConfigError, ModelError
 
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
 
 from clinical_asr.bases import mini_base  # noqa: E402
-from clinical_asr.cli.engines import synthesiser  # noqa: E402
+from clinical_asr.cli.engines import boosted, synthesiser, transcriber  # noqa: E402
 from clinical_asr.engines.nemo_boosting import boost, phrases  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
 
@@ -54,3 +55,24 @@ def test_terms_are_written_as_the_base_writes(tiny_nemo: Path) -> None:
 def test_what_cannot_be_boosted_is_refused(tiny_nemo: Path, terms: list[str], strength: float) -> None:
     with pytest.raises(ConfigError, match="boosting"):
         boost(restore(tiny_nemo), terms, strength)
+
+
+def test_a_boosted_recogniser_has_a_name_of_its_own_and_leaves_the_plain_one_as_it_was(tmp_path: Path) -> None:
+    import soundfile
+
+    plain, speak = transcriber(mini_base(), "mini"), synthesiser()
+    audio = {term: tmp_path / f"{term}.wav" for term in SAID}
+    for term, text in SAID.items():
+        soundfile.write(audio[term], speak(text, "en-us+f5-r160-p50"), 16_000, subtype="PCM_16")
+    before, mild, strong = plain.transcribe(audio), *(boosted(plain, Boosting(tuple(SAID), s)) for s in (0.1, 1.0))
+    assert len({(one.name, one.digest) for one in (plain, mild, strong)}) == 3
+    leaning = strong.transcribe(audio)
+    assert sum(term in str(leaning[term]) for term in SAID) > sum(term in str(before[term]) for term in SAID)
+    assert plain.transcribe(audio) == before, "the model in memory is plain again"
+    mild.transcribe(audio)
+    assert strong.transcribe(audio) == leaning, "two strengths of one model in turn"
+
+
+def test_a_model_without_a_transducer_says_why_it_cannot_be_boosted(tiny_ctc: Path) -> None:
+    with pytest.raises(ModelError, match="no transducer decoder to boost"):
+        boosted(transcriber(tiny_ctc), Boosting(("warfarin",), 0.5))

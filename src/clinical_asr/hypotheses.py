@@ -25,7 +25,7 @@ Progress = Callable[[Sequence[Batch], str], Iterable[Batch]]
 
 
 class Transcriber(Protocol):
-    """A speech recogniser. ``digest`` is the identity of its weights: 16 hex digits."""
+    """A speech recogniser. ``digest`` is the identity of what decides its answers: 16 hex digits."""
 
     @property
     def name(self) -> str: ...

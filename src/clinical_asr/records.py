@@ -140,7 +140,7 @@ class Hypothesis(Utterance, frozen=True, kw_only=True):
     model: str = ""
     """The base's name as the user gave it."""
     model_digest: str = ""
-    """First 16 hex digits of the SHA-256 of the ``.nemo``."""
+    """First 16 hex digits of the SHA-256 of the ``.nemo``; of a boosted decoder :meth:`boosting.Boosting.identity`."""
     term: str = ""
     entity_category: EntityCategory | None = None
     ipa_source: IpaSource | None = None

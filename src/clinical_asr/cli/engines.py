@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from clinical_asr.boosting import Boosting
     from clinical_asr.hypotheses import Transcriber
     from clinical_asr.judge import Listen
     from clinical_asr.training import TrainModel
@@ -99,6 +100,17 @@ def transcriber(path: Path, name: str = "", batch_size: int = 32, precision: str
     quiet()
     config = TranscriptionConfig(batch_size=batch_size, precision=precision)
     return NemoTranscriber(path, config, name)
+
+
+def boosted(plain: Transcriber, boosting: Boosting) -> Transcriber:
+    """The same model, leaning towards a list of terms. Raises ModelError for one that cannot be boosted."""
+    from clinical_asr.engines.nemo_asr import NemoTranscriber
+    from clinical_asr.engines.nemo_boosting import BoostedTranscriber
+    from clinical_asr.errors import ModelError
+
+    if not isinstance(plain, NemoTranscriber):
+        raise ModelError("is no model in memory whose decoder could be boosted", plain.name)
+    return BoostedTranscriber(plain, boosting)
 
 
 def trainer() -> TrainModel:

@@ -16,6 +16,7 @@ from clinical_asr.cli.scored import read_scored
 from clinical_asr.cli.scoring import scores
 
 if TYPE_CHECKING:
+    from clinical_asr.boosting import Boosting
     from clinical_asr.hypotheses import Transcriber
     from clinical_asr.records import LedgerEntry
 
@@ -38,6 +39,10 @@ def hypotheses(
     data_root: o.DataRoot = None,
     kind: o.Kind = "auto",
     sha256: o.Sha256 = "",
+    boost: Annotated[
+        Path | None, typer.Option(help="Terms that the decoder is to lean towards: term,entity_category.")
+    ] = None,
+    boost_strength: Annotated[float, typer.Option(help="How strongly: 0.5 is mild, 2 invents terms.")] = 0.5,
     endpoint: e.Address = "",
     allow: e.Allow = "",
     concurrency: e.Concurrency = 4,
@@ -50,9 +55,12 @@ def hypotheses(
     Rows whose recording cannot be used are failed with the reason; a fault of a row itself stops the command (exit 2).
     The same command again continues; an output that is there is complete. With --endpoint a service that speaks
     Riva's protocol is asked instead of a model: answers are journalled and never asked for twice, and what leaves this
-    machine is only what --allow names, over TLS, with a receipt of its synthesis.
+    machine is only what --allow names, over TLS, with a receipt of its synthesis. With --boost nothing is trained: a
+    transducer's decoder leans towards a list of terms, and the rows say so in the model's name and digest.
 
     Example: clinical-asr hypotheses --manifest benchmark/manifest.jsonl --model mini --output baseline_hyps.jsonl
+
+    Example: clinical-asr hypotheses --manifest manifest.jsonl --model mini --boost terms.csv --output boosted.jsonl
 
     Example: clinical-asr hypotheses --manifest manifest.jsonl --endpoint 127.0.0.1:50051 --output served.jsonl
     """
@@ -63,11 +71,13 @@ def hypotheses(
     TranscriptionConfig(batch_size=batch_size, precision=precision)  # refused before anything is loaded
     ledger = o.not_over(output, manifest).with_name(f"{output.stem}.ledger.jsonl")
     engine: Callable[[], Transcriber]
+    boosting = _boosting(boost, boost_strength)
     if e.is_remote(model, endpoint):
+        _refuse_boosting(boosting)
         where = e.endpoint(endpoint, language, concurrency, tls, tls_ca)
         digest, engine = e.remote(where, allow, output)
     else:
-        digest, engine = _local(model, sha256, batch_size, precision)
+        digest, engine = _local(model, sha256, batch_size, precision, boosting)
     if output.is_file():
         _require_same(output, ledger, manifest, digest)
         typer.echo(f"{output}: complete already")
@@ -77,13 +87,37 @@ def hypotheses(
     _tell_fates(output, ledger, entries, unheard)
 
 
-def _local(model: str, sha256: str, batch_size: int, precision: str) -> tuple[str, Callable[[], Transcriber]]:
-    """Digest of a model's file, and what loads it."""
+def _boosting(terms: Path | None, strength: float) -> Boosting | None:
+    """What --boost asks for. Raises FlywheelError for a list or a strength that boosts nothing."""
+    from clinical_asr.boosting import Boosting
+    from clinical_asr.terms import read_terms
+
+    return None if terms is None else Boosting(tuple(term.term for term in read_terms(terms)), strength)
+
+
+def _refuse_boosting(boosting: Boosting | None) -> None:
+    from clinical_asr.errors import ConfigError
+
+    if boosting is not None:
+        why, mend = "a service's decoder is not boosted from here", "boost the model's file: --model"
+        raise ConfigError(why, "--boost and --endpoint", mend)
+
+
+def _local(
+    model: str, sha256: str, batch_size: int, precision: str, boosting: Boosting | None
+) -> tuple[str, Callable[[], Transcriber]]:
+    """Identity of a model's file as it will decode, and what loads it."""
     from clinical_asr.bases import base_digest
-    from clinical_asr.cli.engines import resolve, transcriber
+    from clinical_asr.cli.engines import boosted, resolve, transcriber
 
     path = resolve(model, "--model", sha256)
-    return base_digest(path), lambda: transcriber(path, _model_name(model), batch_size, precision)
+
+    def plain() -> Transcriber:
+        return transcriber(path, _model_name(model), batch_size, precision)
+
+    if boosting is None:
+        return base_digest(path), plain
+    return boosting.identity(base_digest(path)), lambda: boosted(plain(), boosting)
 
 
 def _model_name(model: str) -> str:

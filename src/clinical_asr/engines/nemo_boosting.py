@@ -6,13 +6,55 @@ GPU: with ``use_triton`` off it runs on a CPU, at about the speed of plain decod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
-from clinical_asr.errors import ConfigError, ModelError
+from clinical_asr.boosting import Boosting
+from clinical_asr.errors import ConfigError, FlywheelError, ModelError
 
 DEPTH_SCALING = 2.0
 """NeMo's advice for CTC, RNN-T and TDT: later tokens of a phrase weigh more."""
+
+
+class HasModel(Protocol):
+    """A recogniser over a NeMo model in memory."""
+
+    model: Any
+    name: str
+    digest: str
+    batch_size: int
+
+    def transcribe(self, audio: Mapping[str, Path]) -> Mapping[str, str | FlywheelError]: ...
+
+
+class BoostedTranscriber:
+    """The same model in memory, leaning towards terms while this one transcribes and not a moment longer.
+
+    Both decoders are made once and change places around each call, so the plain recogniser stays what it says it is.
+    Raises ModelError for a model that cannot be boosted.
+    """
+
+    def __init__(self, plain: HasModel, boosting: Boosting) -> None:
+        self.plain, self.boosting = plain, boosting
+        self.name, self.digest = boosting.named(plain.name), boosting.identity(plain.digest)
+        boost(plain.model, boosting.listed, boosting.strength)
+        self._boosted = plain.model.decoding
+        boost(plain.model, boosting.listed, 0.0)
+
+    @property
+    def batch_size(self) -> int:
+        """As the plain recogniser has it."""
+        return self.plain.batch_size
+
+    def transcribe(self, audio: Mapping[str, Path]) -> Mapping[str, str | FlywheelError]:
+        """What was heard in each recording, as the plain recogniser answers."""
+        model, before = self.plain.model, self.plain.model.decoding
+        model.decoding = self._boosted
+        try:
+            return self.plain.transcribe(audio)
+        finally:
+            model.decoding = before
 
 
 def boost(model: Any, terms: Sequence[str], strength: float) -> None:
