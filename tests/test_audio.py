@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,20 @@ def test_an_imposed_pronunciation_reaches_every_sentence_that_holds_the_word() -
     assert all(plan.ipa == ({"cefazolin": "sɛˈf"} if plan.term == "cefazolin" else {}) for plan in plans)
 
 
+@pytest.mark.parametrize(
+    ("term", "style"), [("beta-blocker", "lower"), ("insulin, regular", "lower"), ("Beta-blocker", "written"),
+                        ("Ringer’s lactate", "lower")],
+)  # fmt: skip
+def test_an_imposed_pronunciation_reaches_a_term_in_the_style_of_the_base(term: str, style: Any) -> None:
+    """Its words stand in the sentence without hyphen or comma; the pronunciation is meant all the same."""
+    terms = [Term(term=term, entity_category=EntityCategory.DRUG)]
+    said = [Pronunciation(term=term, ipa_source=IpaSource.OVERRIDE, ipa="ˈbeɪtə")]
+    sentences = build_sentences(terms, 3, style=style)
+    plans = audio.plan(sentences, said, SynthesisConfig(voices=VOICES))
+    assert plans and all(plan.ipa == {term: "ˈbeɪtə"} for plan in plans)
+    assert all("<phoneme" in ssml(plan.text, plan.ipa) for plan in plans)
+
+
 def test_plans_that_cannot_be_spoken_are_refused() -> None:
     with pytest.raises(ConfigError, match="noise level"):
         planned(SynthesisConfig(voices=VOICES, noise_levels=("loud",)))
@@ -169,7 +184,7 @@ def test_other_noise_levels_are_refused(level: str) -> None:
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     plans = planned(SynthesisConfig(voices=VOICES))
-    receipts = [audio.synthesise(plans, tmp_path / name, fake) for name in "ab"]
+    receipts = [render(plans, tmp_path / name, fake) for name in "ab"]
     assert receipts[0] == receipts[1]
     assert digests(tmp_path / "a") == digests(tmp_path / "b") and len(digests(tmp_path / "a")) == len(plans)
     book = {receipt.audio_filepath: receipt for receipt in read_rows(tmp_path / "a" / "receipts.jsonl", Receipt)}
@@ -179,7 +194,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 def test_every_file_is_mono_pcm16_and_its_receipt_is_right(tmp_path: Path) -> None:
     plans = planned(SynthesisConfig(voices=VOICES))
-    for plan, receipt in zip(plans, audio.synthesise(plans, tmp_path, fake), strict=True):
+    for plan, receipt in zip(plans, render(plans, tmp_path, fake), strict=True):
         info = soundfile.info(tmp_path / plan.file_name)
         assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
         assert receipt.duration == info.frames / 16_000 and not receipt.suspect
@@ -200,32 +215,32 @@ def test_killed_after_some_clips_and_run_again(tmp_path: Path) -> None:
         return fake(text, voice)
 
     with pytest.raises(KeyboardInterrupt):
-        audio.synthesise(plans, tmp_path, dies_at_ten)
+        render(plans, tmp_path, dies_at_ten)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.wav")}
     assert len(before) == 9 and not (tmp_path / "receipts.jsonl").exists()
-    receipts = audio.synthesise(plans, tmp_path, dies_at_ten)
+    receipts = render(plans, tmp_path, dies_at_ten)
     assert len(calls) == 10 + len(plans) - 9
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert receipts == audio.synthesise(plans, tmp_path / "whole", fake)
-    audio.synthesise(plans, tmp_path, dies_at_ten)
+    assert receipts == render(plans, tmp_path / "whole", fake)
+    render(plans, tmp_path, dies_at_ten)
     assert len(calls) == 10 + len(plans) - 9 and len(list(tmp_path.glob("*.part"))) == 0
 
 
 def test_a_later_cycle_adds_clips_and_keeps_receipts(tmp_path: Path) -> None:
     plans = planned(SynthesisConfig(voices=VOICES))
-    audio.synthesise(plans[:5], tmp_path, fake)
-    audio.synthesise(plans, tmp_path, fake)
+    render(plans[:5], tmp_path, fake)
+    render(plans, tmp_path, fake)
     names = [receipt.audio_filepath for receipt in read_rows(tmp_path / "receipts.jsonl", Receipt)]
     assert len(names) == len(set(names)) == len(digests(tmp_path)) + len(talker_clips(VOICES))
 
 
 def test_a_clip_without_a_receipt_is_suspect_and_a_lost_clip_is_made_again(tmp_path: Path) -> None:
     plans = planned(SynthesisConfig(voices=VOICES))[:2]
-    first = audio.synthesise(plans, tmp_path, fake)
+    first = render(plans, tmp_path, fake)
     (tmp_path / plans[0].file_name).unlink()
-    assert audio.synthesise(plans, tmp_path, fake) == first
+    assert render(plans, tmp_path, fake) == first
     (tmp_path / "receipts.jsonl").unlink()
-    assert all("has no receipt" in receipt.suspect for receipt in audio.synthesise(plans, tmp_path, fake))
+    assert all("has no receipt" in receipt.suspect for receipt in render(plans, tmp_path, fake))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +273,7 @@ def test_an_ignored_pronunciation_is_refused_and_markup_is_handed_over(tmp_path:
 def test_progress_sees_every_clip(tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
     plans = planned(SynthesisConfig(voices=VOICES))[:3]
-    audio.synthesise(plans, tmp_path, fake, progress=lambda items, label: seen.append((label, len(items))) or items)  # type: ignore[func-returns-value]
+    render(plans, tmp_path, fake, progress=lambda items, label: seen.append((label, len(items))) or items)  # type: ignore[func-returns-value]
     assert seen == [("synthesise", 3)]
 
 
@@ -277,7 +292,7 @@ def test_real_voices_at_real_noise(tmp_path: Path) -> None:
 
     voices = ("en-us+f3-r165-p50", "en-gb+m2-r150-p40", "en-us-r180-p60")
     plans = planned(SynthesisConfig(voices=voices, voices_per_sentence=1))
-    for plan, receipt in zip(plans, audio.synthesise(plans, tmp_path, speak), strict=True):
+    for plan, receipt in zip(plans, render(plans, tmp_path, speak), strict=True):
         samples = wav.read(tmp_path / plan.file_name).samples
         assert not receipt.suspect and 2 < receipt.duration < 20
         stated = noise.snr_of(plan.noise_level)

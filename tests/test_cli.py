@@ -113,6 +113,10 @@ WRONG = [
      "'nobody' is no voice id; write it like en-us+f3-r165-p50"),
     (["audio", "--sentences", H, "--pronunciations", H, "--output-folder", "{tmp}", "--voices", "xx-r100-p50"],
      "--voices: 'xx-r100-p50' has the unknown language 'xx'; one of en-029"),
+    (["audio", "--sentences", H, "--pronunciations", H, "--output-folder", "{tmp}", "--noise-levels", "clean,loud"],
+     "--noise-levels: 'loud' is no noise level; write clean, or parts of room_<s>s, telephone, snr_<n>db"),
+    (["cycle", "--base", "mini", "--terms", "{tmp}/terms.csv", "--out", "{tmp}/c", "--noise-levels", "snr_5"],
+     "--noise-levels: 'snr_5' is no noise level"),
     (["audio", "--sentences", "{tmp}/empty", "--pronunciations", H, "--output-folder", "{tmp}"],
      "empty: holds no sentences; run: clinical-asr sentences"),
     (["general", "--sentences", "{tmp}/terms.csv", "--rows", "9999", "--output-folder", "{tmp}"],
@@ -228,6 +232,22 @@ def test_the_build_commands_make_a_manifest_that_passes(built: Path, cli: Cli) -
     assert WAIVER in (built / "cycle_notes.md").read_text(encoding="utf-8")
     ran = cli("manifest", "check", built / "manifest.jsonl")
     assert ran.code == 0 and "18 rows = 18 passed + 0 failed" in ran.out
+
+
+def test_a_cycle_is_spoken_in_the_noise_it_was_asked_for(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    asked: list[Any] = []
+
+    def turn(at: Any, request: Any, trainer: Any) -> None:
+        asked.append(request)
+        raise ModelError("far enough", "here")
+
+    monkeypatch.setattr("clinical_asr.cli.wheel._turn", turn)
+    order = ["cycle", "--base", "mini", "--terms", bench / "terms.csv", "--out", bench / "cycles"]
+    assert cli(*order).code == cli(*order, "--noise-levels", "clean, telephone+snr_10db").code == 2
+    kept = [request.fingerprint()["synthesis"]["noise_levels"] for request in asked]
+    assert list(map(list, kept)) == [["clean", "snr_15db", "snr_5db"], ["clean", "telephone+snr_10db"]]
 
 
 def test_nothing_is_spoken_before_somebody_listened(bench: Path, tmp_path: Path, cli: Cli) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clinical_asr.config import GateConfig, TrainingConfig
+from clinical_asr.config import GateConfig, SynthesisConfig, TrainingConfig
 from clinical_asr.cycle import Cycle
 from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.flywheel import turn
@@ -102,6 +102,8 @@ def test_another_request_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     run(tmp_path, Works())
     with pytest.raises(ConfigError, match=r"recipe.epochs: 1 then, 2 now"):
         run(tmp_path, Works(), recipe=TrainingConfig(name="fake", epochs=2, replay_ratio=0.5))
+    with pytest.raises(ConfigError, match=r"synthesis.noise_levels: \['clean'\] then, \['clean', 'snr_5db'\] now"):
+        run(tmp_path, Works(), synthesis=SynthesisConfig(voices=("v1", "v2"), noise_levels=("clean", "snr_5db")))
 
 
 def test_nobody_listened_and_nobody_waived_then_the_waiver_is_given(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from clinical_asr.errors import FlywheelError, ManifestError
 from clinical_asr.jsonl import read_rows, write_rows
 from clinical_asr.pronunciations import resolve
 from clinical_asr.records import ClinicalUtterance, EntityCategory, Outcome, Term, Utterance
+from clinical_asr.rendering import render
 from clinical_asr.sentences import build_sentences
 
 Fields = dict[str, Any]
@@ -89,7 +90,7 @@ def test_a_manifest_that_was_built_passes_its_check(tmp_path: Path) -> None:
         generator = np.random.default_rng(len(text) + ord(voice))
         return (0.1 * generator.standard_normal(4000 * len(text.split()))).astype(np.float32)
 
-    receipts = audio.synthesise(plans, tmp_path / "audio", speak)
+    receipts = render(plans, tmp_path / "audio", speak)
     rows = manifest.build(plans, receipts, tmp_path / "audio", tmp_path)
     write_rows(tmp_path / "m.jsonl", rows)
     report = manifest.check(tmp_path / "m.jsonl")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clinical_asr.audio import synthesise
 from clinical_asr.cli.engines import markup, synthesiser
 from clinical_asr.clips import Clip
 from clinical_asr.engines.espeak import Espeak, Voice
 from clinical_asr.engines.espeak_ipa import Phonemic, agrees
 from clinical_asr.errors import FlywheelError
+from clinical_asr.rendering import render
 
 pytest.importorskip("espeakng_loader")
 VOICE = "en-us+m7-r170-p45"
@@ -76,7 +76,7 @@ def test_brackets_of_a_text_are_never_obeyed() -> None:
 def test_what_cannot_be_said_is_refused_before_anything_is_spoken(tmp_path: Path) -> None:
     clip = Clip(text="give heparin", voice_id=VOICE, ipa={"heparin": "ˈhɛpəʘɪn"})
     with pytest.raises(FlywheelError, match="'ʘ' at character 6"):
-        synthesise([clip], tmp_path, synthesiser(), markup=markup())  # type: ignore[list-item]
+        render([clip], tmp_path, synthesiser(), markup=markup())
     assert not list(tmp_path.rglob("*.wav"))
 
 

@@ -7,20 +7,17 @@ the clips it has, and no voice is tied to one noise level.
 from __future__ import annotations
 
 import random
-import re
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
-from clinical_asr.clips import ClipPlan, Markup, Progress, Receipt, Synthesise, silent_progress, talkers_for
+from clinical_asr.clips import ClipPlan, talkers_for
 from clinical_asr.conditions import CLEAN
 from clinical_asr.config import SynthesisConfig
 from clinical_asr.errors import FlywheelError
 from clinical_asr.noise import decks, snr_of
 from clinical_asr.records import Pronunciation, Sentence
-from clinical_asr.rendering import render
+from clinical_asr.ssml import any_of, occurs
 
 
 def plan(
@@ -51,7 +48,7 @@ class Plan:
         self.sentences, self.config = sentences, config
         self.known = {said.term: said for said in pronunciations}
         self.imposed = {said.term: said.ipa for said in self.known.values() if said.ipa}
-        self._pattern = _any_of(self.imposed)
+        self._any = any_of(tuple(self.imposed))
         self._length: int | None = None
 
     def __len__(self) -> int:
@@ -99,9 +96,9 @@ class Plan:
 
     def _ipa_in(self, text: str) -> dict[str, str]:
         """Imposed pronunciations of the words in a text: not only of the row's own term."""
-        if self._pattern is None or not self._pattern.search(text):
+        if not self._any.search(text):
             return {}
-        return {term: ipa for term, ipa in self.imposed.items() if _occurs(term, text)}
+        return {term: ipa for term, ipa in self.imposed.items() if occurs(term, text)}
 
 
 class _Deal:
@@ -124,15 +121,6 @@ class _Deal:
         return voice, next(self.noise)
 
 
-def _any_of(terms: Mapping[str, str]) -> re.Pattern[str] | None:
-    """Whether any of the terms may occur, at the cost of one search."""
-    return re.compile("|".join(map(re.escape, terms)), re.IGNORECASE) if terms else None
-
-
-def _occurs(term: str, text: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(term)}(?!\w)", text, re.IGNORECASE) is not None
-
-
 def audition_plans(plans: Iterable[ClipPlan]) -> list[ClipPlan]:
     """One clip per term for a person to listen to: a clean one, else the least noisy one planned."""
     chosen: dict[str, ClipPlan] = {}
@@ -146,17 +134,3 @@ def audition_plans(plans: Iterable[ClipPlan]) -> list[ClipPlan]:
 def _noisiness(clip: ClipPlan) -> tuple[bool, float]:
     snr = snr_of(clip.noise_level)
     return clip.noise_level != CLEAN, float("-inf") if snr is None else -snr
-
-
-def synthesise(
-    plans: Collection[ClipPlan],
-    folder: Path,
-    synthesise: Synthesise,
-    *,
-    markup: Markup | None = None,
-    progress: Progress[Any] = silent_progress,
-    workers: int = 1,
-    earlier: Sequence[Path] = (),
-) -> list[Receipt]:
-    """Speak what is not there yet; one receipt per plan, in order. See :func:`clinical_asr.rendering.render`."""
-    return render(plans, folder, synthesise, markup=markup, progress=progress, workers=workers, earlier=earlier)

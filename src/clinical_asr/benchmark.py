@@ -14,6 +14,7 @@ from clinical_asr.errors import ConfigError
 from clinical_asr.jsonl import read_rows, write_csv, write_rows
 from clinical_asr.records import ClinicalUtterance, Hypothesis, Pronunciation, Term, Utterance
 from clinical_asr.relocation import seen_from
+from clinical_asr.rendering import render
 from clinical_asr.request import Engines, Request
 from clinical_asr.self_texts import bare_rows, lacks_texts, spoken
 from clinical_asr.terms import read_terms
@@ -46,7 +47,7 @@ def build_benchmark(cycle: Cycle, request: Request, engines: Engines) -> Path:
         write_rows(cycle.pronunciations, [one for one in known if one.term in {term.term for term in heard}])
         with engines.journal.step("audio") as did:
             plans = audio.plan(said, known, request.synthesis)
-            receipts = audio.synthesise(
+            receipts = render(
                 plans, cycle.audio, engines.synthesise, markup=engines.markup, progress=engines.progress,
                 workers=engines.workers, earlier=earlier_audio(cycle),
             )  # fmt: skip

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
+from clinical_asr.wording import worded
+
 Piece = tuple[str, str | None]
 """(part of the text, the IPA imposed on it or None)"""
 
@@ -20,14 +22,17 @@ def pieces(text: str, ipa: Mapping[str, str]) -> list[Piece]:
     """The text cut into pieces that join to it again, each with the IPA imposed on it, if any.
 
     Whole words, whatever their case, the longest first wherever it stands; a word inside one taken already is left.
-    Kinds of space, hyphen, apostrophe and of composed accents are not told apart.
+    Kinds of space, hyphen, apostrophe and of composed accents are not told apart, and a term is found in either style
+    of a sentence: as it is written, and as bare words (:func:`clinical_asr.wording.worded`).
 
     >>> pieces("Heparin lock-flush", {"heparin": "ˈhɛpəɹɪn", "heparin lock": "x"})
     [('Heparin lock', 'x'), ('-flush', None)]
+    >>> pieces("the beta blocker was held", {"beta-blocker": "x"})
+    [('the ', None), ('beta blocker', 'x'), (' was held', None)]
     """
     taken: list[tuple[int, int, str]] = []
     for term in sorted(ipa, key=len, reverse=True):
-        for match in _pattern(term).finditer(text):
+        for match in any_of((term,)).finditer(text):
             if all(match.end() <= start or end <= match.start() for start, end, _ in taken):
                 taken.append((match.start(), match.end(), ipa[term]))
     found: list[Piece] = []
@@ -38,11 +43,28 @@ def pieces(text: str, ipa: Mapping[str, str]) -> list[Piece]:
     return [piece for piece in [*found, (text[at:], None)] if piece[0]]
 
 
+def occurs(term: str, text: str) -> bool:
+    """Whether :func:`pieces` would find the term in the text, if nothing else were taken.
+
+    >>> occurs("insulin, regular", "give insulin regular now"), occurs("insulin", "insulins")
+    (True, False)
+    """
+    return any_of((term,)).search(text) is not None
+
+
 @lru_cache(maxsize=4096)
-def _pattern(term: str) -> re.Pattern[str]:
-    forms = {unicodedata.normalize(form, " ".join(term.split())) for form in ("NFC", "NFD")}
-    alternatives = "|".join("".join(map(_loosely, form)) for form in sorted(forms))
+def any_of(terms: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds any of the terms as whole words; nothing, if there are none."""
+    forms = sorted({form for term in terms for form in _forms(term)})
+    alternatives = "|".join("".join(map(_loosely, form)) for form in forms)
     return re.compile(rf"(?<![{_LETTER}])(?:{alternatives or r'(?!)'})(?![{_LETTER}])", re.IGNORECASE)
+
+
+def _forms(term: str) -> set[str]:
+    """A term as it may stand in a text: in both styles, its accents composed or apart."""
+    styles = (term, worded(term, "lower"))
+    found = {unicodedata.normalize(form, " ".join(style.split())) for style in styles for form in ("NFC", "NFD")}
+    return found - {""}
 
 
 def _loosely(character: str) -> str:

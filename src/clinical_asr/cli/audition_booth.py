@@ -85,10 +85,10 @@ def _plans(
 
 
 def _record(plans: Sequence[ClipPlan], folder: Path) -> list[Receipt]:
-    from clinical_asr.audio import synthesise
     from clinical_asr.cli.engines import markup, synthesiser
+    from clinical_asr.rendering import render
 
-    return synthesise(plans, folder, synthesiser(), markup=markup(), progress=progress)
+    return render(plans, folder, synthesiser(), markup=markup(), progress=progress)
 
 
 def _say(text: str, sounds: Mapping[str, str], voice: str) -> NDArray[np.float32]:

@@ -20,6 +20,11 @@ Folder = Annotated[Path, typer.Option(help="Folder to write into; made if it is 
 Sha256 = Annotated[str, typer.Option("--sha256", help="Digest the model must have, 64 hex digits; another is refused.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw: the same seed gives the same files.")]
 Voices = Annotated[str, typer.Option(help="Voice ids of eSpeak NG, with commas: accent+variant-r<words/min>-p<pitch>.")]
+NoiseLevels = Annotated[
+    str, typer.Option(help="In turn, with commas: clean, or room_<s>s, telephone, snr_<dB>db, joined by +.")
+]
+NOISE_LEVELS = "clean,snr_15db,snr_5db"
+"""Default noise levels of a benchmark."""
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder that all audio must lie in; by default the manifest's own.")
 ]
@@ -42,6 +47,24 @@ def listed(text: str, flag: str) -> tuple[str, ...]:
     if not parts or len(set(parts)) < len(parts):
         raise ConfigError(f"{text!r} holds {'something twice' if parts else 'nothing'}", flag, "separate by commas")
     return parts
+
+
+def noise_levels(text: str) -> tuple[str, ...]:
+    """Noise levels, each proved to be one before any work begins. Raises ConfigError naming the flag and the grammar.
+
+    >>> noise_levels("clean, telephone+snr_10db")
+    ('clean', 'telephone+snr_10db')
+    """
+    from clinical_asr.conditions import parse
+    from clinical_asr.errors import ConfigError
+
+    levels = listed(text, "--noise-levels")
+    for level in levels:
+        try:
+            parse(level)
+        except ConfigError as error:
+            raise ConfigError(error.what, "--noise-levels", error.mend) from None
+    return levels
 
 
 def categories(text: str) -> tuple[EntityCategory, ...]:

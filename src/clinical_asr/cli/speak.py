@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from clinical_asr.records import Pronunciation, Row, Sentence, Term
 
 R = TypeVar("R", bound="Row")
-NOISE_LEVELS = "In turn, with commas: clean, or room_<s>s, telephone, snr_<dB>db, joined by +."
 
 
 def audio(
@@ -30,7 +29,7 @@ def audio(
     output_folder: o.Folder,
     voices: o.Voices = o.VOICES,
     voices_per_sentence: Annotated[int, typer.Option(help="Voices that say each sentence, taken in turn.")] = 2,
-    noise_levels: Annotated[str, typer.Option(help=NOISE_LEVELS)] = "clean,snr_15db,snr_5db",
+    noise_levels: o.NoiseLevels = o.NOISE_LEVELS,
     auditions: Annotated[
         Path | None,
         typer.Option(
@@ -71,7 +70,7 @@ def audio(
     speech = Speech(engine, endpoint, allow, tls_ca, requests_per_minute, workers)
     config = SynthesisConfig(
         voices=speech.chosen_voices(voices), voices_per_sentence=voices_per_sentence, seed=seed,
-        noise_levels=o.listed(noise_levels, "--noise-levels"),
+        noise_levels=o.noise_levels(noise_levels),
     )  # fmt: skip
     rows = _sentences(sentences)
     said = read_rows(pronunciations, Pronunciation)
@@ -197,7 +196,7 @@ def general(
     output_folder: o.Folder,
     rows: Annotated[int, typer.Option(help="Rows to speak: different pairs of sentence and voice.")] = 240,
     voices: o.Voices = o.VOICES,
-    noise_levels: Annotated[str, typer.Option(help=NOISE_LEVELS)] = "clean",
+    noise_levels: o.NoiseLevels = "clean",
     seed: o.Seed = 42,
 ) -> None:
     """Speak general English: a guard set that fine-tuning must not harm, or speech to replay in training.
@@ -208,7 +207,7 @@ def general(
     from clinical_asr.general import build, read_sentences
     from clinical_asr.jsonl import write_rows
 
-    chosen, levels = check_voices(o.listed(voices, "--voices")), o.listed(noise_levels, "--noise-levels")
+    chosen, levels = check_voices(o.listed(voices, "--voices")), o.noise_levels(noise_levels)
     texts = read_sentences(sentences)
     built = build(
         texts, chosen, output_folder, synthesiser(), rows, seed, levels, progress=progress, workers=Speech().processes
