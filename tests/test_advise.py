@@ -15,11 +15,11 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinical_asr import gate
 from clinical_asr.advise import AFTER, advise, knowledge
 from clinical_asr.cli import app
 from clinical_asr.errors import ConfigError
 from clinical_asr.situation import Situation, board_of
+from clinical_asr.triage import triage
 
 ENOUGH = {"drug": 60, "lab": 70}
 
@@ -98,7 +98,7 @@ def test_what_is_not_known_is_named(field: str) -> None:
 def test_the_gate_itself_decides(ker: float, rows: int, drug: int, evaluation: int) -> None:
     known = Situation(priority_ker=ker, rows=rows, rows_per_category={"drug": drug}, evaluation=evaluation)
     first = advise(known)[0]
-    assert first.verdict == gate.route(board_of(known), evaluation, known.gate).verdict
+    assert first.verdict == triage(board_of(known), evaluation, known.gate).verdict
     assert advise(known) == advise(known)
 
 

@@ -6,9 +6,10 @@ import pytest
 
 from board import board, rows
 from clinical_asr.config import GateConfig
-from clinical_asr.gate import gate, route
+from clinical_asr.gate import gate
 from clinical_asr.records import EntityCategory, IpaSource
 from clinical_asr.tally import Leaderboard
+from clinical_asr.triage import triage
 
 
 def drugs(n: int, misses: int, **fields: object) -> Leaderboard:
@@ -29,20 +30,20 @@ def drugs(n: int, misses: int, **fields: object) -> Leaderboard:
     ],
 )
 def test_the_route_follows_the_priority_ker(misses: int, cycle: int, verdict: str, next_stage: str) -> None:
-    found = route(drugs(100, misses), cycle)
+    found = triage(drugs(100, misses), cycle)
     assert (found.verdict, found.next_stage) == (verdict, next_stage)
     assert found.exit_code == (0 if verdict == "fine-tune" else 3)
     assert found.evidence["priority_ker"] == misses / 100
 
 
 def test_a_high_ker_on_a_small_manifest_grows_it_first() -> None:
-    assert route(drugs(99, 60), 1).verdict == "grow"
-    assert "99 rows" in route(drugs(99, 60), 1).reason
-    assert route(drugs(100, 60), 1).verdict == "fine-tune"
+    assert triage(drugs(99, 60), 1).verdict == "grow"
+    assert "99 rows" in triage(drugs(99, 60), 1).reason
+    assert triage(drugs(100, 60), 1).verdict == "fine-tune"
 
 
 def test_no_rows_of_the_priority_category_grow() -> None:
-    assert route(drugs(100, 50, category=EntityCategory.ROLE), 1).verdict == "grow"
+    assert triage(drugs(100, 50, category=EntityCategory.ROLE), 1).verdict == "grow"
 
 
 def sources(verified: int, guessed: int, n: int = 60, source: IpaSource = IpaSource.MERRIAM_WEBSTER) -> Leaderboard:
@@ -56,8 +57,8 @@ def sources(verified: int, guessed: int, n: int = 60, source: IpaSource = IpaSou
 def test_a_pronunciation_gap_goes_to_the_pronunciations_and_never_to_fine_tuning(source: IpaSource) -> None:
     spoken = sources(6, 60, source=source)  # 0.1 and 1.0: pooled 0.55, far above the gate
     for cycle in (1, 2):
-        assert route(spoken, cycle).verdict == "fix pronunciations"
-        assert route(spoken, cycle).next_stage == "pronunciations"
+        assert triage(spoken, cycle).verdict == "fix pronunciations"
+        assert triage(spoken, cycle).next_stage == "pronunciations"
     found = gate(spoken)
     assert (found.verdict, found.exit_code, found.next_stage) == ("go back", 3, "pronunciations")
     assert "the audio is wrong, not the model" in found.reason
@@ -70,7 +71,7 @@ def test_a_pronunciation_gap_goes_to_the_pronunciations_and_never_to_fine_tuning
 )
 def test_the_pronunciation_gap_has_both_its_edges(verified: int, guessed: int, gap: bool) -> None:
     """Of 60 rows: 6 are 0.1, 18 are 0.3."""
-    assert (route(sources(verified, guessed), 2).verdict == "fix pronunciations") is gap
+    assert (triage(sources(verified, guessed), 2).verdict == "fix pronunciations") is gap
 
 
 @pytest.mark.parametrize(("n", "gap"), [(4, False), (5, True)])
@@ -79,7 +80,7 @@ def test_a_pronunciation_gap_needs_five_rows_a_side(n: int, gap: bool) -> None:
 
 
 def test_both_sources_bad_is_a_real_model_gap() -> None:
-    found = route(sources(40, 50), 1)
+    found = triage(sources(40, 50), 1)
     assert found.verdict == "fine-tune"
     assert "real model gap" in found.reason
 
@@ -91,10 +92,10 @@ def test_clean_good_and_noisy_bad_is_a_robustness_gap() -> None:
             rows(60, misses, terms=12, start=2000, noise="snr_5db"),
         )  # fmt: skip
 
-    found = route(noisy(19), 1)
+    found = triage(noisy(19), 1)
     assert (found.verdict, found.next_stage) == ("add noise diversity", "build")
     assert "0.317 at snr_5db" in found.reason
-    assert route(noisy(18), 1).verdict == "expand terms"
+    assert triage(noisy(18), 1).verdict == "expand terms"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the gate and the route say and show: every reason in full, every gap at its edge, boards that lack something."""
+"""What gate and triage say and show: every reason in full, every gap at its edge, boards that lack something."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import pytest
 
 from board import board, rows
 from clinical_asr.config import GateConfig
-from clinical_asr.gate import firmness_of, gate, pooled_ker, pronunciation_gap, robustness_gap, route
+from clinical_asr.firmness import firmness_of, pooled_ker
+from clinical_asr.gaps import pronunciation_gap, robustness_gap
+from clinical_asr.gate import gate
 from clinical_asr.records import EntityCategory, IpaSource
 from clinical_asr.tally import Leaderboard
+from clinical_asr.triage import triage
 
 G2P, BOOK = IpaSource.G2P, IpaSource.MERRIAM_WEBSTER
 BOTH = GateConfig(priority_categories=(EntityCategory.DRUG, EntityCategory.LAB))
@@ -48,7 +51,7 @@ def test_a_priority_category_without_a_row_cannot_be_measured_and_is_not_firm() 
         "ker": None, "low": None, "high": None, "occurrences": 0, "terms": 0, "intracluster_correlation": None,
         "effective_n": None, "note": "no row of a priority category was scored",
     }  # fmt: skip
-    led = route(others, 1)
+    led = triage(others, 1)
     assert (led.verdict, led.next_stage, led.exit_code) == ("grow", "build", 3)
     assert led.reason.startswith("the priority categories have no rows (")
 
@@ -101,7 +104,7 @@ def test_a_pronunciation_gap_is_named_before_everything_else_that_is_missing() -
         "good": "merriam-webster/override", "good_rows": 20, "good_ker": 0.0,
         "bad": "g2p", "bad_rows": 20, "bad_ker": 1.0, "found": True,
     }  # fmt: skip
-    assert route(spoken(0, 20, n=20), 1).reason.startswith(f"{last['missing']}; correct them and listen again (KER ")
+    assert triage(spoken(0, 20, n=20), 1).reason.startswith(f"{last['missing']}; correct them and listen again (KER ")
 
 
 def test_both_verified_sources_are_one_side_of_the_gap() -> None:
@@ -148,7 +151,7 @@ def test_each_way_of_the_route_says_why_and_how_firm() -> None:
         (4, 2, 2): "priority KER 0.500 calls for fine-tuning, but 4 rows, 100 needed; 4 drug rows, 5 needed",
     }
     for (n, misses, cycle), reason in told.items():
-        found = route(drugs(n, misses), cycle)
+        found = triage(drugs(n, misses), cycle)
         assert found.reason == f"{reason} ({found.evidence['firmness']['note']})"
         assert found.next_stage == ("gate" if (n, misses, cycle) == (100, 20, 2) else "build")
         assert found.evidence["cycle"] == cycle and found.evidence["priority_categories"] == ["drug"]
@@ -156,7 +159,7 @@ def test_each_way_of_the_route_says_why_and_how_firm() -> None:
 
 
 def test_a_robustness_gap_says_both_rates() -> None:
-    found = route(noisy(clean=0, snr_5db=20), 2)
+    found = triage(noisy(clean=0, snr_5db=20), 2)
     assert (found.verdict, found.next_stage, found.exit_code) == ("add noise diversity", "build", 3)
     assert found.reason.startswith(
         "robustness gap: KER 0.000 clean but 1.000 at snr_5db: more noise levels and kinds (KER 0.500 ["
@@ -167,7 +170,7 @@ def test_a_robustness_gap_says_both_rates() -> None:
 @pytest.mark.parametrize(("verified", "guessed", "real"), [(40, 40, True), (18, 50, False), (50, 18, False)])
 def test_a_real_model_gap_is_bad_on_both_sides(verified: int, guessed: int, real: bool) -> None:
     """Of 60 rows a side, 18 are exactly 0.3: not yet bad."""
-    found = route(spoken(verified, guessed), 2)
+    found = triage(spoken(verified, guessed), 2)
     cause = "; verified and guessed pronunciations are both heard badly: a real model gap" if real else ""
     shown = f"priority KER {(verified + guessed) / 120:.3f} on 120 rows{cause} ({found.evidence['firmness']['note']})"
     assert (found.verdict, found.reason) == ("fine-tune", shown)
@@ -179,5 +182,5 @@ def test_several_priority_categories_are_pooled_by_their_occurrences() -> None:
     found = gate(both, BOTH)
     names = [(c["condition"], c["number"]) for c in found.evidence["conditions"]]
     assert names[0] == ("priority KER", 50 / 150) and names[2:4] == [("drug rows", 100), ("lab rows", 50)]
-    assert found.evidence["priority_categories"] == route(both, 1, BOTH).evidence["priority_categories"]
+    assert found.evidence["priority_categories"] == triage(both, 1, BOTH).evidence["priority_categories"]
     assert found.evidence["priority_categories"] == ["drug", "lab"] and pooled_ker([]) is None

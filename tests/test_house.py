@@ -18,7 +18,7 @@ STAGES = {
     "split", "finetune", "comparison", "deploy", "report",
 }  # fmt: skip
 PURE = {
-    "gate", "split", "comparison", "compared", "verdict", "parity",
+    "gate", "triage", "firmness", "gaps", "split", "comparison", "compared", "verdict", "parity",
     "metrics", "statistics", "text", "keywords", "tally", "leaderboard",
 }  # fmt: skip
 HEAVY = {"torch", "nemo", "lightning", "transformers", "grpc", "riva", "librosa"}

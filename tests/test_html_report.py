@@ -21,13 +21,14 @@ from board import guard, hypothesis
 from clinical_asr.compared import Comparison
 from clinical_asr.comparison import compare
 from clinical_asr.errors import ScoringError
-from clinical_asr.gate import gate, route
+from clinical_asr.gate import gate
 from clinical_asr.html_report import comparison_html, leaderboard_html, write_comparison_html, write_leaderboard_html
 from clinical_asr.html_rows import row_records
 from clinical_asr.leaderboard import leaderboard
 from clinical_asr.records import EntityCategory, Hypothesis, IpaSource, Stratum
 from clinical_asr.scores import score, signature
 from clinical_asr.tally import Leaderboard, Score
+from clinical_asr.triage import triage
 from clinical_asr.verdict import decide
 from clinical_asr.worddiff import word_diff
 
@@ -216,7 +217,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found, old, new = compared()
     write_comparison_html(folder / "comparison.html", found, decide(found), old, new, audio_root=folder)
     many, scores = board_of(cycle(3, n=2000))
-    write_leaderboard_html(folder / "many.html", many, scores, route(many, 1), audio_root=folder)
+    write_leaderboard_html(folder / "many.html", many, scores, triage(many, 1), audio_root=folder)
     return folder
 
 
@@ -400,7 +401,7 @@ def test_markup_in_every_field_is_escaped() -> None:
         for row in cycle(3, n=10)
     ]  # fmt: skip
     board, scores = board_of(rows)
-    page = leaderboard_html(board, scores, route(board, 1))
+    page = leaderboard_html(board, scores, triage(board, 1))
     assert page.lower().count("<script") == page.lower().count("</script") == 2, "the data and the script of the page"
     assert EVIL not in page and "&lt;script&gt;alert(1)" in page
 

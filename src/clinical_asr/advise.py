@@ -15,10 +15,12 @@ from typing import Any
 from clinical_asr import gate
 from clinical_asr.bases import REFUSED_REQUESTS, check_trainable, refuse_name
 from clinical_asr.errors import ConfigError, ModelError
+from clinical_asr.firmness import priority_ker
 from clinical_asr.records import Decision
 from clinical_asr.rental import Rental
 from clinical_asr.routes import route_of
 from clinical_asr.situation import Situation, board_of
+from clinical_asr.triage import triage
 from clinical_asr.verdict import INCONCLUSIVE
 
 FAILED, REFUSED = gate.GO_BACK, 2
@@ -141,7 +143,7 @@ def _two_boards(known: Situation) -> Iterator[Advice]:
     """Two boards without their rows: what they can say, and what they cannot."""
     if known.board is None or known.board_after is None:
         return
-    before, after = (gate.priority_ker(board, known.gate) for board in (known.board, known.board_after))
+    before, after = (priority_ker(board, known.gate) for board in (known.board, known.board_after))
     differences = known.board.signature.differences(known.board_after.signature)
     command = "clinical-asr comparison --before HYPS.jsonl --after HYPS_AFTER.jsonl --split-folder FOLDER"
     if differences:
@@ -158,12 +160,12 @@ def _numbers(known: Situation) -> Iterator[Advice]:
     if known.decision is not None or known.board_after is not None or not known.knows_numbers:
         return
     board = board_of(known)
-    route = gate.route(board, known.evaluation, known.gate)
+    led = triage(board, known.evaluation, known.gate)
     passed = gate.gate(board, known.gate)
-    say = [NO_PATIENTS] if route.next_stage == "build" else _before_tuning() if route.exit_code == 0 else []
-    reasons = [route.reason] if route.exit_code else [route.reason, f"gate: {passed.reason}"]
-    yield Advice(route.verdict, reasons, _filled(AFTER[route.next_stage], known), say, route.exit_code,
-                 {**route.evidence, "conditions": passed.evidence["conditions"]})  # fmt: skip
+    say = [NO_PATIENTS] if led.next_stage == "build" else _before_tuning() if led.exit_code == 0 else []
+    reasons = [led.reason] if led.exit_code else [led.reason, f"gate: {passed.reason}"]
+    yield Advice(led.verdict, reasons, _filled(AFTER[led.next_stage], known), say, led.exit_code,
+                 {**led.evidence, "conditions": passed.evidence["conditions"]})  # fmt: skip
 
 
 def _before_tuning() -> list[str]:

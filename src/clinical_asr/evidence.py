@@ -76,7 +76,7 @@ def p_value(value: float | None) -> str:
 
 
 def board_grounds(decision: Decision | None) -> list[Ground]:
-    """What a gate or a route rests on: its conditions, or the priority KER alone; each as firm as it is."""
+    """What a gate or a triage rests on: its conditions, or the priority KER alone; each as firm as it is."""
     if decision is None:
         return []
     firmness = decision.evidence.get("firmness") or {}

@@ -120,10 +120,10 @@ def publish_leaderboard(
 ) -> None:  # fmt: skip
     """Scores, Markdown and HTML first, JSON last: its presence means that all are there."""
     number = cycle.number + (when == "after")
-    route = gate.route(board, number, request.gate)
+    led = triage.triage(board, number, request.gate)
     write_rows(cycle.scores(when), rows)
-    write_text(cycle.leaderboard(when, "md"), report.leaderboard_markdown(board, route))
-    html_report.write_leaderboard_html(cycle.leaderboard(when, "html"), board, rows, route, strata=strata)
+    write_text(cycle.leaderboard(when, "md"), report.leaderboard_markdown(board, led))
+    html_report.write_leaderboard_html(cycle.leaderboard(when, "html"), board, rows, led, strata=strata)
     write_json(cycle.leaderboard(when, "json"), board)
 
 

@@ -1,4 +1,4 @@
-"""The command ``leaderboard``: one system's sections and route, or several systems ranked on identical rows."""
+"""The command ``leaderboard``: one system's sections and where they lead, or several ranked on identical rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def leaderboard(
     output_folder: Annotated[
         Path | None, typer.Option(help="Where to write; by default beside the first file.")
     ] = None,
-    cycle: Annotated[int, typer.Option(help="Number of the evaluation; it is in the file names and in the route.")] = 1,
+    cycle: Annotated[int, typer.Option(help="Number of the evaluation; it stands in the file names.")] = 1,
     split_folder: Annotated[
         Path | None, typer.Option(help="Folder of train.jsonl and validation.jsonl: KER by what training has seen.")
     ] = None,
@@ -36,7 +36,7 @@ def leaderboard(
     priority: o.Priority = "drug",
     normaliser: Annotated[str, typer.Option(help="clinical-v1 or flywheel-v1; by default that of the scores.")] = "",
 ) -> None:
-    """One file: the five sections, the route from here. Several: a ranking on identical rows. Markdown, JSON and HTML.
+    """One file: the five sections, and where they lead. Several: a ranking on identical rows. Markdown, JSON and HTML.
 
     Example: clinical-asr leaderboard baseline_hyps.jsonl --priority drug,procedure
     """
@@ -68,15 +68,15 @@ def _one_board(
     path: Path, rows: list[Score], signature: Signature, stem: Path, cycle: int, priority: str, terms: list[Term] | None
 ) -> None:
     from clinical_asr.config import GateConfig
-    from clinical_asr.gate import route
     from clinical_asr.html_report import write_leaderboard_html
     from clinical_asr.jsonl import write_json, write_text
     from clinical_asr.leaderboard import leaderboard as build
     from clinical_asr.report import leaderboard_markdown
+    from clinical_asr.triage import triage
 
     config = GateConfig(priority_categories=o.categories(priority))
     board = build(rows, signature, terms=terms)
-    decision = route(board, cycle, config)
+    decision = triage(board, cycle, config)
     write_text(stem.with_suffix(".md"), leaderboard_markdown(board, decision))
     write_json(stem.with_suffix(".json"), board)
     write_leaderboard_html(stem.with_suffix(".html"), board, rows, decision, audio_root=path.parent)
