@@ -20,6 +20,7 @@ from clinical_asr import (
     report,
     scores,
     split,
+    triage,
     verdict,
 )
 from clinical_asr.bases import base_digest
