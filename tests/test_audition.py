@@ -66,3 +66,18 @@ def test_auditions_survive_a_file(tmp_path: Path) -> None:
     rows = heard(cefazolin=Verdict.FIX)
     write_rows(tmp_path / "auditions.jsonl", rows)
     assert read_rows(tmp_path / "auditions.jsonl", Audition) == rows
+
+
+def test_a_verdict_vouches_for_the_engine_that_was_heard() -> None:
+    """Each engine's last verdict counts for itself; a term that was dropped stays dropped everywhere."""
+    by_espeak = heard(cefazolin=Verdict.GOOD, heparin=Verdict.GOOD, apixaban=Verdict.DROP)
+    assert require_heard(TERMS, by_espeak) == TERMS[:2]
+    with pytest.raises(FlywheelError, match=r"2 terms: cefazolin \(heard from espeak\), heparin \(heard from espeak\)"):
+        require_heard(TERMS, by_espeak, engine="magpie")
+    both = [*by_espeak, *(Audition(term=term.term, verdict=Verdict.GOOD, engine="magpie") for term in TERMS[:2])]
+    assert require_heard(TERMS, both) == require_heard(TERMS, both, engine="magpie") == TERMS[:2]
+    mended = [*both, Audition(term="heparin", verdict=Verdict.FIX, engine="magpie")]
+    assert require_heard(TERMS, mended) == TERMS[:2]
+    with pytest.raises(FlywheelError, match="another pronunciation: heparin"):
+        require_heard(TERMS, mended, engine="magpie")
+    assert require_heard(TERMS, by_espeak, WAIVER, engine="magpie") == TERMS[:2]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -218,3 +222,36 @@ def test_each_sending_is_written_down_but_not_what_stays_here(server: tuple[Magp
         say(TEXT, MIA)
     sent = read_rows(log, Sending)
     assert [one.host for one in sent] == [away.address] * 2 and all(one.bytes > len(TEXT) for one in sent)
+
+
+def test_the_gate_asks_for_the_engine_that_will_speak(server: tuple[Magpie, str], tmp_path: Path) -> None:
+    """A verdict on eSpeak NG opens nothing for a service; one on the service does, and says so in its line."""
+    magpie, address = server
+    (tmp_path / "terms.csv").write_text("term,entity_category\nbeta-blocker,drug\n", encoding="utf-8")
+    (tmp_path / "b").mkdir()
+    verdicts = tmp_path / "b" / "auditions.jsonl"
+    verdicts.write_text('{"term": "beta-blocker", "verdict": "good"}\n', encoding="utf-8")
+
+    def run(*words: str, answers: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "clinical_asr", *words], input=answers, capture_output=True, text=True, timeout=90,
+            cwd=tmp_path, env={**os.environ, "PATH": ""},
+        )  # fmt: skip
+
+    assert run("sentences", "--terms", "terms.csv", "--output", "s.jsonl").returncode == 0
+    assert run("pronunciations", "--terms", "terms.csv", "--output", "p.jsonl").returncode == 0
+    service = ["--engine", "magpie", "--endpoint", address, "--allow", "endpoint"]
+    order = ["audio", "--sentences", "s.jsonl", "--pronunciations", "p.jsonl", "--output-folder", "b", *service,
+             "--noise-levels", "clean"]  # fmt: skip
+    refused = run(*order)
+    mend = f"listen: clinical-asr audition --terms TERMS.csv --folder b {' '.join(service)} (or waive it"
+    assert refused.returncode == 2 and "beta-blocker (heard from espeak)" in refused.stderr and mend in refused.stderr
+    assert magpie.asked == []
+    listen = ["audition", "--terms", "terms.csv", "--folder", "b", *service, "--terminal", "--by", "Dr Lin"]
+    heard = run(*listen, answers="s\nˈbeɪtə\nheard\n1\n")
+    assert heard.returncode == 0 and f"then clinical-asr audio {' '.join(service)}" in heard.stdout, heard.stderr
+    assert "as the service reads it" in heard.stdout and "pronounced otherwise" in heard.stdout
+    assert [asked.voice_name for asked in magpie.asked] == [MIA, MIA]
+    assert 'ph="ˈbeɪtə"' in magpie.asked[1].text and "<phoneme" not in magpie.asked[0].text
+    assert [row["engine"] for row in map(json.loads, verdicts.read_text().splitlines()[1:])] == ["magpie"]
+    assert run(*order).returncode == 0 and len(magpie.asked) > 3

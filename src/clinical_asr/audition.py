@@ -1,7 +1,8 @@
 """Stage audition: no benchmark is spoken in full before a person has listened to one clip of every term.
 
 The gate fails closed. It opens by a verdict per term, or by a waiver that somebody typed and that is kept in the notes.
-A verdict vouches for the pronunciation that was heard: once the term is to be said otherwise, it is unheard again.
+A verdict vouches for what was heard: once the term is to be said otherwise, or by another speech engine, it is unheard
+again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from clinical_asr.jsonl import write_text
 from clinical_asr.records import Pronunciation, Row, Term
 
 WAIVER_LENGTH = 20  # characters: a reason, not a reflex
+ESPEAK = "espeak"
+"""The engine of verdicts that name none: earlier versions spoke auditions with no other."""
 
 
 class Verdict(StrEnum):
@@ -46,6 +49,8 @@ class Audition(Row, frozen=True, kw_only=True):
     voice_id: str = ""
     audio_digest: str = ""
     """SHA-256 of the clip heard."""
+    engine: str = ESPEAK
+    """The speech engine heard."""
     played: str = ""
     """How it is known that the clip was played: ``browser``, ``player``, or ``said so``."""
 
@@ -55,7 +60,7 @@ class Standing(StrEnum):
 
     UNHEARD = "unheard"
     CHANGED = "changed"
-    """There is a verdict, on another pronunciation than the term has now."""
+    """There is a verdict, on another pronunciation than the term has now, or on another speech engine."""
     GOOD = "good"
     FIX = "fix"
     DROP = "drop"
@@ -67,34 +72,57 @@ class Standing(StrEnum):
 
 
 def standings(
-    terms: Sequence[Term], auditions: Sequence[Audition], said: Sequence[Pronunciation] = ()
+    terms: Sequence[Term],
+    auditions: Sequence[Audition],
+    said: Sequence[Pronunciation] = (),
+    engine: str = ESPEAK,
 ) -> dict[str, Standing]:
-    """Where each term stands: by its last verdict, and by whether that was on how it is pronounced now (``said``).
+    """Where each term stands: by its last verdict, and by whether that was on how it is pronounced now.
+
+    ``said`` are the pronunciations of now; ``engine`` is the speech engine that will say them.
 
     >>> heard = [Audition(term="Heparin", verdict="good"), Audition(term="cefazolin", verdict="good")]
     >>> terms = [Term(term=name, entity_category="drug") for name in ("heparin", "cefazolin", "apixaban")]
     >>> said = [Pronunciation(term="cefazolin", ipa_source="override", ipa="sɛˈfæzəlɪn")]
     >>> [standing.value for standing in standings(terms, heard, said).values()]
     ['good', 'changed', 'unheard']
+    >>> set(standings(terms[:2], heard, engine="magpie").values()) == {Standing.CHANGED}
+    True
     """
-    last = {audition.term.casefold(): audition for audition in auditions}
+    last = last_verdicts(auditions, engine)
     ipa = {one.term.casefold(): one.ipa.strip("/ ") for one in said}
     keys = {term.term: term.term.casefold() for term in terms}
-    return {name: _standing(last.get(key), ipa.get(key)) for name, key in keys.items()}
+    return {name: _standing(last.get(key), ipa.get(key), engine) for name, key in keys.items()}
 
 
-def _standing(audition: Audition | None, ipa: str | None) -> Standing:
+def last_verdicts(auditions: Sequence[Audition], engine: str = ESPEAK) -> dict[str, Audition]:
+    """The verdict that counts of each term, by its name in lower case: the last one on this engine, or to drop it.
+
+    Where there is none, the last one on another engine, which vouches for nothing here.
+    """
+    anywhere = {one.term.casefold(): one for one in auditions}
+    here = {one.term.casefold(): one for one in auditions if one.engine == engine or one.verdict == Verdict.DROP}
+    return anywhere | here
+
+
+def _standing(audition: Audition | None, ipa: str | None, engine: str) -> Standing:
     """``ipa`` is ``None`` where nobody says how the term is pronounced now. A dropped term stays dropped."""
     if audition is None:
         return Standing.UNHEARD
-    if ipa is not None and ipa != audition.ipa and audition.verdict != Verdict.DROP:
+    as_heard = engine == audition.engine and (ipa is None or ipa == audition.ipa)
+    if not as_heard and audition.verdict != Verdict.DROP:
         return Standing.CHANGED
     return Standing(audition.verdict)
 
 
-def unheard(terms: Sequence[Term], auditions: Sequence[Audition], said: Sequence[Pronunciation] = ()) -> list[Term]:
+def unheard(
+    terms: Sequence[Term],
+    auditions: Sequence[Audition],
+    said: Sequence[Pronunciation] = (),
+    engine: str = ESPEAK,
+) -> list[Term]:
     """Terms that nobody has heard as they are pronounced now: those that a waiver has to stand for."""
-    of_term = standings(terms, auditions, said)
+    of_term = standings(terms, auditions, said, engine)
     return [term for term in terms if of_term[term.term] in (Standing.UNHEARD, Standing.CHANGED)]
 
 
@@ -104,8 +132,9 @@ def require_heard(
     waiver: str = "",
     said: Sequence[Pronunciation] = (),
     listen: str = "clinical-asr audition",
+    engine: str = ESPEAK,
 ) -> list[Term]:
-    """The terms that may be spoken in full: all but those a listener dropped.
+    """The terms that ``engine`` may speak in full: all but those a listener dropped.
 
     A waiver stands for verdicts that are missing, never against a verdict that was given. ``listen`` is the command
     that a person is told to type.
@@ -114,10 +143,10 @@ def require_heard(
         FlywheelError: unheard terms without a waiver, a waiver too short to be a reason, terms to be mended first, or
             no term left.
     """
-    of_term = standings(terms, auditions, said)
+    of_term = standings(terms, auditions, said, engine)
     _refuse_unfixed([term for term, standing in of_term.items() if standing is Standing.FIX], listen)
-    if unheard(terms, auditions, said):
-        _require_waiver(of_term, waiver, listen)
+    if unheard(terms, auditions, said, engine):
+        _require_waiver(waiver, _missing(of_term, last_verdicts(auditions, engine), engine), listen)
     kept = [term for term in terms if of_term[term.term] is not Standing.DROP]
     if not kept:
         raise FlywheelError("every term was dropped by the listener", "audition", f"hear them again: {listen} --all")
@@ -139,15 +168,21 @@ def _some(terms: Sequence[str], most: int = 8) -> str:
     return ", ".join(terms[:most]) + more
 
 
-def _require_waiver(of_term: dict[str, Standing], waiver: str, listen: str) -> None:
+def _missing(of_term: dict[str, Standing], last: dict[str, Audition], engine: str) -> list[str]:
+    """Terms that nobody has heard as ``engine`` will say them; first those whose verdict does not count, and why."""
+    changed = [(term, last[term.casefold()].engine) for term, now in of_term.items() if now is Standing.CHANGED]
+    why = {engine: "pronounced otherwise since"}
+    told = [f"{term} ({why.get(heard, f'heard from {heard}')})" for term, heard in changed]
+    return told + [term for term, standing in of_term.items() if standing is Standing.UNHEARD]
+
+
+def _require_waiver(waiver: str, missing: Sequence[str], listen: str) -> None:
     length = len(" ".join(waiver.split()))
     if length >= WAIVER_LENGTH:
         return
     given = f"; the waiver given has {length} characters, {WAIVER_LENGTH} are needed" if waiver else ""
-    missing = [term for term, standing in of_term.items() if standing is Standing.UNHEARD]
-    changed = [f"{term} (pronounced otherwise since)" for term, now in of_term.items() if now is Standing.CHANGED]
     raise FlywheelError(
-        f"nobody has listened to {len(missing) + len(changed)} terms: {_some([*changed, *missing])}{given}",
+        f"nobody has listened to {len(missing)} terms: {_some(missing)}{given}",
         "audition",
         f"listen: {listen} (or waive it: --waive-audition and a sentence of {WAIVER_LENGTH} characters or more)",
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clinical_asr.audition import Audition, Standing, Verdict, standings
+from clinical_asr.audition import ESPEAK, Audition, Standing, Verdict, last_verdicts, standings
 from clinical_asr.audition_record import alone, append_audition, mend_end, read_auditions
 from clinical_asr.clips import ClipPlan, Receipt
 from clinical_asr.errors import ConfigError, FlywheelError
@@ -41,11 +41,13 @@ class Booth:
     say: Callable[[str, Mapping[str, str], str], Samples]
     """(text, {word: IPA}, voice id) to samples, kept nowhere. Raises FlywheelError for IPA it cannot say."""
     own_ipa: Callable[[str], str]
-    """How the speech engine itself would say a word, in IPA."""
+    """How the speech engine itself would say a word, in IPA; empty if it does not tell."""
     suggest: Callable[[str], Sequence[tuple[str, str]]]
     """Other pronunciations of a term to hear, each with the reason for it."""
     override: Callable[[str, str, str, str], None]
     """Adds (term, IPA, who, notes) to the pronunciations that hold from now on. Raises FlywheelError."""
+    engine: str = ESPEAK
+    """What the speech engine is called: a verdict vouches for it alone."""
 
 
 class Card(Row, frozen=True, kw_only=True):
@@ -58,7 +60,7 @@ class Card(Row, frozen=True, kw_only=True):
     ipa: str
     """The pronunciation imposed; empty where the speech engine's own rules decide."""
     shown: str
-    """The same in IPA in every case."""
+    """The same, by the engine's own rules where none is imposed; empty if the engine does not tell."""
     source: str
     clip: str
     """File name; another pronunciation has another."""
@@ -177,6 +179,7 @@ class Desk:
             voice_id=plan.voice_id,
             audio_digest=self._receipts[plan.file_name].audio_digest,
             played=given.played,
+            engine=self.booth.engine,
         )
 
     def _speak(self) -> None:
@@ -192,9 +195,9 @@ class Desk:
         with self._lock:
             plans, receipts = list(self._plans), dict(self._receipts)
         rows = read_auditions(self.verdicts)
-        last = {row.term.casefold(): row for row in rows}
+        last = last_verdicts(rows, self.booth.engine)
         terms = [Term(term=plan.term, entity_category=plan.entity_category) for plan in plans]
-        stand = standings(terms, rows, [_pronounced(plan) for plan in plans])
+        stand = standings(terms, rows, [_pronounced(plan) for plan in plans], self.booth.engine)
         return [
             self._card(plan, receipts[plan.file_name], stand[plan.term], last.get(plan.term.casefold()))
             for plan in plans

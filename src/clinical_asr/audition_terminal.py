@@ -70,7 +70,7 @@ class _Session:
         suspect = f"\n  listen with care: the clip {card.suspect}" if card.suspect else ""
         place = f"{self.at + 1} of {len(self.desk.listed)}"
         self.tell(
-            f"\n{place}  {card.term} ({card.category}{SAYS.get(card.standing, '')})  /{card.shown}/, {card.source}"
+            f"\n{place}  {card.term} ({card.category}{SAYS.get(card.standing, '')})  {_slashed(card)}, {card.source}"
             f"\n  {card.sentence}{suspect}"
         )
 
@@ -120,7 +120,7 @@ class _Session:
             self.tell(f"  to use it: 2 {ipa}")
 
     def _fix(self, ipa: str) -> None:
-        wanted = ipa or self.ask(f"  IPA, now /{self._card().shown}/: ")
+        wanted = ipa or self.ask(f"  IPA, now {_slashed(self._card())}: ")
         if wanted and wanted.strip():
             self._judge(Verdict.FIX, wanted.strip())
             self.tell("  written down; listen again and judge the new clip")
@@ -138,3 +138,7 @@ class _Session:
         self.desk.judge(given)
         if verdict is not Verdict.FIX:
             self.at += 1
+
+
+def _slashed(card: Card) -> str:
+    return f"/{card.shown}/" if card.shown else "as the service reads it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,8 @@ from clinical_asr.cli.console import say
 
 if TYPE_CHECKING:
     from clinical_asr.audition_desk import Desk
+    from clinical_asr.cli.voices import Speech
+    from clinical_asr.clips import ClipPlan
 
 UNFINISHED = 3  # the gate says go back
 
@@ -34,7 +36,13 @@ def audition(
     pronunciations: Annotated[
         Path | None, typer.Option(help="Pronunciations, as the command of that name writes them.")
     ] = None,
-    voice: Annotated[str, typer.Option(help="Voice id of eSpeak NG that says the clips.")] = o.VOICES.split(",")[0],
+    voice: Annotated[str, typer.Option(help="Voice id that says the clips; by default the engine's first.")] = "",
+    engine: o.Engine = "espeak",
+    endpoint: o.SpeechEndpoint = "",
+    allow: o.AllowSpeech = "",
+    tls_ca: o.TlsCa = None,
+    requests_per_minute: o.RequestsPerMinute = 0.0,
+    yes: o.Yes = False,
     by: Annotated[str, typer.Option(help="Who is listening; asked once if not given.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Every term again, not only what is left.")] = False,
     terminal: Annotated[bool, typer.Option("--terminal", help="Listen here, without a browser.")] = False,
@@ -45,23 +53,37 @@ def audition(
     """Listen to one clip of every term and say: good, fix the pronunciation, or drop. Full synthesis waits for it.
 
     Opens a page of this machine alone. Verdicts go to FOLDER/auditions.jsonl as they are given, fixes to the overrides;
-    the same command again shows what is left. Exit codes: 0 all heard, 3 terms are left.
+    the same command again shows what is left. A verdict vouches for the engine that was heard: audio --engine magpie
+    asks for an audition with --engine magpie. Exit codes: 0 all heard, 3 terms are left.
 
     Example: clinical-asr audition --terms examples/terms.csv --folder cycles/cycle1
     """
     from clinical_asr.audition_desk import Desk
-    from clinical_asr.cli.audition_booth import booth
+    from clinical_asr.cli.audition_booth import booth, clips_of
+    from clinical_asr.cli.voices import Speech, speaking
 
-    fixes = overrides or folder / "pronunciation_overrides.csv"
-    desk = Desk(folder, booth(terms, fixes, sentences, pronunciations, voice, seed), everything=everything)
-    then = _then(terms, folder, fixes, overrides is not None)
-    if not desk.listed:
-        say(f"nothing is left to hear in {folder}; --all shows every term again")
-    elif terminal:
-        _listen_here(desk, by)
-    else:
-        _listen_in_a_page(desk, by, then, port, opens=not no_open)
+    speech = Speech(engine, endpoint, allow, tls_ca, requests_per_minute)
+    chosen, fixes = speech.one_voice(voice), overrides or folder / "pronunciation_overrides.csv"
+    plans = clips_of(terms, fixes, sentences, pronunciations, chosen, seed)
+    if speech.remote:
+        _tell_plan(plans(), folder, speech, yes=yes)
+    then = _then(terms, folder, fixes, speech, told=overrides is not None)
+    with speaking(speech, (chosen,), folder / "egress.jsonl") as (synthesise, markup):
+        desk = Desk(folder, booth(plans, fixes, chosen, speech, synthesise, markup), everything=everything)
+        if not desk.listed:
+            say(f"nothing is left to hear in {folder}; --all shows every term again")
+        elif terminal:
+            _listen_here(desk, by)
+        else:
+            _listen_in_a_page(desk, by, then, port, opens=not no_open)
     _conclude(desk, then)
+
+
+def _tell_plan(plans: Sequence[ClipPlan], folder: Path, speech: Speech, *, yes: bool) -> None:
+    from clinical_asr.cli.voices import tell_plan
+    from clinical_asr.outlook import outlook
+
+    tell_plan(outlook(plans, [folder / "audition"]), speech, yes=yes)
 
 
 def _conclude(desk: Desk, then: str) -> None:
@@ -126,17 +148,17 @@ def _player() -> Callable[[Path], bool] | None:
     return play
 
 
-def _then(terms: Path, folder: Path, fixes: Path, told: bool) -> str:
-    """The next command: the cycle whose folder this is, or the benchmark's synthesis."""
+def _then(terms: Path, folder: Path, fixes: Path, speech: Speech, *, told: bool) -> str:
+    """The next command: the cycle whose folder this is, or the benchmark's synthesis. A cycle speaks with eSpeak NG."""
     from clinical_asr.cycle import Cycle
     from clinical_asr.jsonl import read_json
 
     number = folder.name.removeprefix("cycle")
     given = ["--overrides", str(fixes)] if told or (fixes.exists() and not number.isdigit()) else []
-    if not number.isdigit():
+    if not number.isdigit() or speech.remote:
         output = folder / "pronunciations.jsonl"
         words = ["pronunciations", "--terms", str(terms), "--output", str(output), *given]
-        return shlex.join(["clinical-asr", *words]) + ", then clinical-asr audio"
+        return shlex.join(["clinical-asr", *words]) + f", then clinical-asr audio{speech.flags()}"
     at = Cycle(folder.parent, int(number))
     base = read_json(at.request).get("base_name", "mini") if at.request.exists() else "mini"
     words = ["cycle", "--base", base, "--terms", str(terms), "--out", str(at.root)]

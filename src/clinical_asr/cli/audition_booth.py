@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,34 +11,44 @@ from typing import TYPE_CHECKING
 from clinical_asr.cli.console import progress
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from clinical_asr.audition_desk import Booth
-    from clinical_asr.clips import ClipPlan, Receipt
+    from clinical_asr.cli.voices import Speech
+    from clinical_asr.clips import ClipPlan, Markup, Synthesise
     from clinical_asr.records import Pronunciation, Sentence, Term
 
-ACCENTS = {"en-us": "as the engine reads it, American", "en-gb": "as the engine reads it, British"}
+    Plans = Callable[[], Sequence[ClipPlan]]
+
+ACCENTS = {"en-us": "as eSpeak NG reads it, American", "en-gb": "as eSpeak NG reads it, British"}
 
 
-def booth(
-    terms: Path, fixes: Path, sentences: Path | None, pronunciations: Path | None, voice: str, seed: int
-) -> Booth:
-    """Clips of these terms in one voice, without noise; ``fixes`` are the overrides that hold and are added to.
-
-    Raises FlywheelError for a file or a voice that cannot be used.
-    """
+def booth(plans: Plans, fixes: Path, voice: str, speech: Speech, synthesise: Synthesise, markup: Markup) -> Booth:
+    """What these clips are spoken with; ``fixes`` are the overrides that hold and are added to."""
     from clinical_asr.audition_desk import Booth
-    from clinical_asr.cli.engines import check_voices
+    from clinical_asr.rendering import render
+
+    return Booth(
+        plans=plans,
+        record=lambda wanted, folder: render(wanted, folder, synthesise, markup=markup, progress=progress),
+        say=lambda text, sounds, voice_id: synthesise(markup(text, sounds), voice_id),
+        own_ipa=(lambda word: "") if speech.remote else _own_ipa(voice),
+        suggest=_suggest,
+        override=partial(_add, fixes),
+        engine=speech.engine,
+    )
+
+
+def clips_of(
+    terms: Path, fixes: Path, sentences: Path | None, pronunciations: Path | None, voice: str, seed: int
+) -> Plans:
+    """The clips of these terms in one voice, without noise, by the overrides as they stand at each call.
+
+    Raises FlywheelError for a file that cannot be used.
+    """
     from clinical_asr.terms import read_terms
 
-    check_voices((voice,), "--voice")
     listed = read_terms(terms)
     spoken = _sentences(listed, sentences, seed)
-    plans = partial(_plans, listed, spoken, _dictionary(pronunciations), fixes, voice, seed)
-    return Booth(
-        plans=plans, record=_record, say=_say, own_ipa=_own_ipa(voice), suggest=_suggest, override=partial(_add, fixes)
-    )
+    return partial(_plans, listed, spoken, _dictionary(pronunciations), fixes, voice, seed)
 
 
 def _sentences(terms: Sequence[Term], path: Path | None, seed: int) -> list[Sentence]:
@@ -82,19 +92,6 @@ def _plans(
     said = resolve(terms, read_overrides(fixes), [dictionary])
     config = SynthesisConfig(voices=(voice,), voices_per_sentence=1, noise_levels=("clean",), seed=seed)
     return audition_plans(plan(sentences, said, config))
-
-
-def _record(plans: Sequence[ClipPlan], folder: Path) -> list[Receipt]:
-    from clinical_asr.cli.engines import markup, synthesiser
-    from clinical_asr.rendering import render
-
-    return render(plans, folder, synthesiser(), markup=markup(), progress=progress)
-
-
-def _say(text: str, sounds: Mapping[str, str], voice: str) -> NDArray[np.float32]:
-    from clinical_asr.cli.engines import markup, synthesiser
-
-    return synthesiser()(markup()(text, sounds), voice)
 
 
 def _own_ipa(voice: str) -> Callable[[str], str]:

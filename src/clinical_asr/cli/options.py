@@ -25,6 +25,16 @@ NoiseLevels = Annotated[
 ]
 NOISE_LEVELS = "clean,snr_15db,snr_5db"
 """Default noise levels of a benchmark."""
+Engine = Annotated[str, typer.Option(help="espeak (here, offline) or magpie (a service).")]
+SpeechEndpoint = Annotated[
+    str, typer.Option("--endpoint", help="HOST:PORT of your own Magpie; else NVIDIA's hosted one.")
+]
+AllowSpeech = Annotated[
+    str, typer.Option("--allow", help="What may receive sentences: nvcf, or endpoint for your own.")
+]
+TlsCa = Annotated[Path | None, typer.Option(help="PEM certificate of the authority of your own endpoint.")]
+RequestsPerMinute = Annotated[float, typer.Option(help="Limit of the service; kept to. 0: none known.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before a long run on a service.")]
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder that all audio must lie in; by default the manifest's own.")
 ]

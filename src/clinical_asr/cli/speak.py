@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,12 +13,11 @@ import typer
 
 from clinical_asr.cli import options as o
 from clinical_asr.cli.console import progress, told
-from clinical_asr.cli.voices import Speech, require_yes, speaking
+from clinical_asr.cli.voices import Speech, speaking, tell_plan
 
 if TYPE_CHECKING:
     from clinical_asr.audio import Plan
     from clinical_asr.clips import ClipPlan
-    from clinical_asr.outlook import Outlook
     from clinical_asr.records import Pronunciation, Row, Sentence, Term
 
 R = TypeVar("R", bound="Row")
@@ -43,13 +43,13 @@ def audio(
     earlier: Annotated[
         list[Path] | None, typer.Option(help="Benchmark of an earlier cycle: its clips are used, not spoken again.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="espeak (here, offline) or magpie (a service).")] = "espeak",
-    endpoint: Annotated[str, typer.Option(help="HOST:PORT of your own Magpie; else NVIDIA's hosted one.")] = "",
-    allow: Annotated[str, typer.Option(help="What may receive sentences: nvcf, or endpoint for your own.")] = "",
-    tls_ca: Annotated[Path | None, typer.Option(help="PEM certificate of the authority of your own endpoint.")] = None,
-    requests_per_minute: Annotated[float, typer.Option(help="Limit of the service; kept to. 0: none known.")] = 0.0,
+    engine: o.Engine = "espeak",
+    endpoint: o.SpeechEndpoint = "",
+    allow: o.AllowSpeech = "",
+    tls_ca: o.TlsCa = None,
+    requests_per_minute: o.RequestsPerMinute = 0.0,
     workers: Annotated[int, typer.Option(help="Processes that speak; 0: one for each core. espeak only.")] = 0,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a long run on a service.")] = False,
+    yes: o.Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     seed: o.Seed = 42,
 ) -> None:
@@ -79,7 +79,7 @@ def audio(
         _speak(audition_plans(Plan(rows, said, config)), order, "audition.jsonl")
         return
     verdicts = auditions or output_folder / "auditions.jsonl"
-    heard = rows if dry_run else _heard(rows, said, verdicts, waive_audition, output_folder)
+    heard = rows if dry_run else _heard(rows, said, verdicts, waive_audition, order)
     _speak(Plan(heard, said, config), order, "manifest.jsonl")
 
 
@@ -129,15 +129,17 @@ class _Order:
 
 
 def _heard(
-    rows: RowFile[Sentence], said: list[Pronunciation], auditions: Path, waiver: str, folder: Path
+    rows: RowFile[Sentence], said: list[Pronunciation], auditions: Path, waiver: str, order: _Order
 ) -> RowFile[Sentence]:
     """Sentences of the terms that may be spoken; the waiver is written down. Raises FlywheelError: nobody listened."""
     from clinical_asr.audition import record_waiver, require_heard, unheard
     from clinical_asr.audition_record import read_auditions
 
     terms, verdicts = _terms_of(rows), read_auditions(auditions)
-    kept = require_heard(terms, verdicts, waiver, said, f"clinical-asr audition --terms TERMS.csv --folder {folder}")
-    waived = unheard(kept, verdicts, said)
+    speech, folder = order.speech, order.folder
+    listen = f"clinical-asr audition --terms TERMS.csv --folder {shlex.quote(str(folder))}{speech.flags()}"
+    kept = require_heard(terms, verdicts, waiver, said, listen, speech.engine)
+    waived = unheard(kept, verdicts, said, speech.engine)
     if waived:
         record_waiver(folder / "cycle_notes.md", waiver, waived)
         typer.echo(f"audition waived for {len(waived)} terms: written to {folder / 'cycle_notes.md'}")
@@ -161,7 +163,7 @@ def _speak(plans: Plan | list[ClipPlan], order: _Order, name: str) -> None:
 
     clips = order.folder / "audio"
     ahead = outlook(plans, [clips, *order.earlier])
-    _tell(ahead, order)
+    tell_plan(ahead, order.speech, yes=order.yes or order.dry_run)
     if order.dry_run:
         return
     ahead.require_room(clips)
@@ -177,18 +179,6 @@ def _speak(plans: Plan | list[ClipPlan], order: _Order, name: str) -> None:
         typer.echo(f"listen to {order.folder / audio_filepath}: {suspect}")
     if len(done.suspects) > 10:
         typer.echo(f"and {len(done.suspects) - 10} more suspect clips: see the field suspect")
-
-
-def _tell(ahead: Outlook, order: _Order) -> None:
-    """The plan before it runs; on a service, more than 100 requests need a yes."""
-    from clinical_asr.outlook import ASK_ABOVE
-
-    speech = order.speech
-    lines = ahead.lines() + (ahead.hosted_lines(speech.requests_per_minute) if speech.remote else [])
-    for line in lines:
-        typer.echo(f"plan: {line}")
-    if speech.remote and ahead.to_speak > ASK_ABOVE and not order.dry_run:
-        require_yes(f"Send {ahead.to_speak} sentences?", order.yes)
 
 
 def general(

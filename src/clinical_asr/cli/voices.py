@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from clinical_asr.cli import options as o
 if TYPE_CHECKING:
     from clinical_asr.egress import Egress
     from clinical_asr.engines.riva_tts import SpeechEndpoint
+    from clinical_asr.outlook import Outlook
 
 ENGINES = ("espeak", "magpie")
 
@@ -44,14 +46,29 @@ class Speech:
         """True if sentences go to a service."""
         return self.engine == "magpie"
 
-    def chosen_voices(self, voices: str) -> tuple[str, ...]:
+    def chosen_voices(self, voices: str, flag: str = "--voices") -> tuple[str, ...]:
         """The voices asked for, or the engine's own. Raises ConfigError for one that eSpeak NG has not."""
         from clinical_asr.cli.engines import check_voices
         from clinical_asr.engines.riva_tts import MAGPIE_VOICES
 
         if not self.remote:
-            return check_voices(o.listed(voices, "--voices"))
-        return MAGPIE_VOICES if voices == o.VOICES else o.listed(voices, "--voices")
+            return check_voices(o.listed(voices, flag), flag)
+        return MAGPIE_VOICES if voices == o.VOICES else o.listed(voices, flag)
+
+    def one_voice(self, voice: str) -> str:
+        """The voice of ``--voice``; by default the engine's first. Raises ConfigError for several, or none such."""
+        from clinical_asr.errors import ConfigError
+
+        chosen = self.chosen_voices(voice or o.VOICES, "--voice")
+        if voice and len(chosen) > 1:
+            raise ConfigError(f"{voice!r} names {len(chosen)} voices", "--voice", "one voice says all clips")
+        return chosen[0]
+
+    def flags(self) -> str:
+        """What asks another command for the same engine: nothing for the offline one."""
+        told = {"--engine": self.engine, "--endpoint": self.endpoint, "--allow": self.allow}
+        words = [word for flag, value in told.items() if value for word in (flag, value)]
+        return " " + shlex.join(words) if self.remote else ""
 
     @property
     def processes(self) -> int:
@@ -122,6 +139,17 @@ def _require_voices(known: list[str], wanted: tuple[str, ...], where: str) -> No
     unknown = [voice for voice in wanted if known and voice not in known]
     if unknown:
         raise ConfigError(f"{where} has no voice {unknown[0]!r}", "--voices", f"one of {', '.join(known)}")
+
+
+def tell_plan(ahead: Outlook, speech: Speech, *, yes: bool) -> None:
+    """The plan before it runs; on a service, more than 100 requests need a yes."""
+    from clinical_asr.outlook import ASK_ABOVE
+
+    lines = ahead.lines() + (ahead.hosted_lines(speech.requests_per_minute) if speech.remote else [])
+    for line in lines:
+        typer.echo(f"plan: {line}")
+    if speech.remote and ahead.to_speak > ASK_ABOVE:
+        require_yes(f"Send {ahead.to_speak} sentences?", yes)
 
 
 def require_yes(question: str, yes: bool, ask: Callable[[str], bool] = typer.confirm) -> None:

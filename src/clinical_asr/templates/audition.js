@@ -5,6 +5,7 @@ const SAYS = { unheard: "not heard yet", changed: "hear it again", good: "good",
 const SIGNS = { unheard: "", changed: "↻", good: "✓", fix: "✎", drop: "✕" };
 const SOURCES = { g2p: "the speech engine's own rules", override: "given by a person", "merriam-webster": "Merriam-Webster" };
 const PLAY = "M8 5v14l11-7z", STOP = "M6 6h12v12H6z";
+const slashed = (ipa) => ipa ? `/${ipa}/` : "as the service reads it";
 const settled = (card) => card.standing === "good" || card.standing === "drop";
 
 let cards = [], at = -1, by = sessionStorage.getItem("by") || "", left = 0, then = "", open = true;
@@ -67,7 +68,7 @@ function drawList() {
     return make("li", {}, button);
   }));
   $("sheet").tBodies[0].replaceChildren(...cards.map((one) => make("tr", {}, ...[
-    one.term, one.category, `/${one.shown}/`, SAYS[one.standing], one.by, one.notes,
+    one.term, one.category, slashed(one.shown), SAYS[one.standing], one.by, one.notes,
   ].map((text) => make("td", { textContent: text })))));
   drawDone(done);
 }
@@ -98,7 +99,7 @@ async function show(index, focus = true) {
   $("standing").textContent = SAYS[one.standing];
   $("standing").className = `chip ${one.standing}`;
   $("term").textContent = one.term;
-  $("ipa").textContent = `/${one.shown}/`;
+  $("ipa").textContent = slashed(one.shown);
   $("source").textContent = SOURCES[one.source] || one.source;
   $("sentence").replaceChildren(...sentenceOf(one));
   $("suspect").hidden = !one.suspect;
@@ -229,7 +230,7 @@ function suggestion(index, ipa, shown, why) {
     make("kbd", { textContent: letter }), ` Hear`, make("span", { className: "unseen", textContent: ` ${shown}` }));
   hear.dataset.hear = letter;
   hear.addEventListener("click", () => say(ipa).catch(wrong));
-  const row = make("li", {}, hear, make("span", { className: "other", lang: "und-fonipa", textContent: `/${shown}/` }),
+  const row = make("li", {}, hear, make("span", { className: "other", lang: "und-fonipa", textContent: slashed(shown) }),
     make("span", { className: "soft why", textContent: why }));
   if (ipa) {
     const take = make("button", { type: "button", className: "plain", ariaLabel: `Use ${shown}`, textContent: "Use this" });
