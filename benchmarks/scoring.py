@@ -6,6 +6,11 @@ Each contender turns raw transcripts of 20 words into WER with S, D, I, CER, KER
 process of its own, so that its peak memory is its own too; rows are made on the fly and the time for that is left out.
 Seconds are CPU seconds of one core. The pure-Python recipe gets ``--slow-rows`` rows; its seconds are scaled up and
 marked so.
+
+    python benchmarks/scoring.py --words 10000
+
+scores one long transcript of that many words a side instead, against a list of terms. jiwer finds no terms: it gets
+the corpus rates alone, ours gives hits, false insertions, confusions, numbers and intervals beside them.
 """
 
 from __future__ import annotations
@@ -101,6 +106,32 @@ def with_jiwer(source: Iterator[Row]) -> dict[str, float | None]:
     return {"wer": words.wer, "cer": characters.cer, "ser": _different(part), "ker": _missed(part)}
 
 
+def ours_with_terms(source: Iterator[Row]) -> dict[str, float | None]:
+    """What ``clinical-asr scores --terms`` works out."""
+    from clinical_asr.records import EntityCategory, Hypothesis, Term
+    from clinical_asr.summary import summarise
+
+    terms = [
+        Term(term=term, entity_category=EntityCategory.DRUG) for term in (*TERMS, *(f"drug{n}" for n in range(42)))
+    ]
+    said, heard, _ = next(source)
+    row = Hypothesis(id="a", audio_filepath="", duration=0.0, text=said, pred_text=heard)
+    found = summarise([row], terms)
+    return {"wer": found.wer, "cer": found.cer, "ser": found.ser, "ker": found.ker}
+
+
+def jiwer_without_terms(source: Iterator[Row]) -> dict[str, float | None]:
+    """jiwer on the same transcript; it knows no terms."""
+    said, heard, _ = next(source)
+    return {**with_jiwer(iter([(said, heard, "")])), "ker": None}
+
+
+def transcript(words: int) -> Iterator[Row]:
+    """The rows as one transcript of about so many words a side."""
+    said, heard, _ = zip(*rows(max(1, words // 20)), strict=True)
+    yield " ".join(said), " ".join(heard), ""
+
+
 def pure_python(source: Iterator[Row]) -> dict[str, float | None]:
     """The textbook dynamic programme, with the same normaliser."""
     from clinical_asr.text import clinical_v1
@@ -130,40 +161,56 @@ def _missed(part: Sequence[Row]) -> float:
     return sum(f" {term} " not in f" {hypothesis} " for _, hypothesis, term in part) / len(part)
 
 
-def measured(contender: Callable[[Iterator[Row]], dict[str, float | None]], count: int, queue: object) -> None:
+Contender = Callable[[Iterator[Row]], dict[str, float | None]]
+
+
+def measured(contender: Contender, source: Callable[[int], Iterator[Row]], count: int, queue: object) -> None:
     """Runs one contender; its seconds leave out the time that making the rows takes."""
     began = time.process_time()
-    for _ in rows(count):
+    for _ in source(count):
         pass
     making = time.process_time() - began
-    contender(rows(64))  # imports and first-call work
+    contender(source(64))  # imports and first-call work
     began = time.process_time()
-    found = contender(rows(count))
+    found = contender(source(count))
     seconds = time.process_time() - began - making
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     queue.put((found, seconds, peak))  # type: ignore[attr-defined]
+
+
+def line(contender: Contender, source: Callable[[int], Iterator[Row]], count: int, wanted: int) -> str:
+    """One line of the table, from a process of its own; seconds scaled up where it got fewer rows than wanted."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=measured, args=(contender, source, count, queue))
+    process.start()
+    found, seconds, peak = queue.get()
+    process.join()
+    rates = "".join(
+        "        –" if found[name] is None else f"{found[name]:9.4f}" for name in ("wer", "cer", "ker", "ser")
+    )
+    scaled = "" if count == wanted else f"   scaled up from {count} rows"
+    return f"{contender.__name__:20}{seconds * wanted / count:9.2f}{peak:9.0f}{rates}{scaled}"
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--words", type=int, help="score one transcript of so many words a side instead")
     parser.add_argument("--slow-rows", type=int, default=2_000, help="rows for pure Python (default 2000)")
     parser.add_argument("--only-ours", action="store_true")
     options = parser.parse_args()
-    contenders = [(ours, options.rows), (with_jiwer, options.rows), (pure_python, min(options.rows, options.slow_rows))]
-    context = multiprocessing.get_context("spawn")
-    print(f"{options.rows} rows of about 20 words")
-    print("".join(name.rjust(9) for name in ("", "", "seconds", "peak MB", "WER", "CER", "KER", "SER"))[4:])
+    contenders: list[tuple[Contender, int]] = [(ours, options.rows), (with_jiwer, options.rows),
+                                               (pure_python, min(options.rows, options.slow_rows))]  # fmt: skip
+    source, wanted, what = rows, options.rows, f"{options.rows} rows of about 20 words"
+    if options.words:
+        source, wanted, what = transcript, options.words, f"one transcript of {options.words} words a side, 50 terms"
+        contenders = [(ours_with_terms, wanted), (jiwer_without_terms, wanted)]
+    print(what)
+    print(" " * 20 + "".join(name.rjust(9) for name in ("seconds", "peak MB", "WER", "CER", "KER", "SER")))
     for contender, count in contenders[: 1 if options.only_ours else None]:
-        queue = context.SimpleQueue()
-        process = context.Process(target=measured, args=(contender, count, queue))
-        process.start()
-        found, seconds, peak = queue.get()
-        process.join()
-        rates = "".join(f"{found[name]:9.4f}" for name in ("wer", "cer", "ker", "ser"))
-        scaled = "" if count == options.rows else f"   scaled up from {count} rows"
-        print(f"{contender.__name__:14}{seconds * options.rows / count:10.2f}{peak:9.0f}{rates}{scaled}")
+        print(line(contender, source, count, wanted))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 rapidfuzz finds an alignment with the fewest errors; which of several it takes depends on the side it starts from. Where
 its choice has fewer hits than it could, the alignment is worked out again inside the band that the distance leaves open
-(E. Ukkonen, 1985), so that alignments always agree with the counts in ``metrics``.
+(E. Ukkonen, 1985), so that alignments always agree with the counts in ``metrics``. Long texts are cut at their
+``anchors`` first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Literal
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 
+from clinical_asr.anchors import HINT, SHORT, pieces
 from clinical_asr.errors import ScoringError
 
 Operation = Literal["hit", "substitution", "deletion", "insertion"]
@@ -96,13 +98,25 @@ def align_words(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[Ste
     >>> align_words([1, 2, 3], [1, 3])
     [('hit', 0, 0), ('deletion', 1, -1), ('hit', 2, 1)]
     """
+    return _between_ends(left, right, _align_middle)
+
+
+def _between_ends(
+    left: Sequence[Hashable], right: Sequence[Hashable], align_rest: Callable[..., list[Step]]
+) -> list[Step]:
     head, tail = common_ends(left, right)
     n, m = len(left) - tail, len(right) - tail
-    steps: list[Step] = [("hit", i, i) for i in range(head)]
-    for operation, i, j in _align_middle(left[head:n], right[head:m]):
-        steps.append((operation, i + head if i >= 0 else -1, j + head if j >= 0 else -1))
-    steps.extend(("hit", n + k, m + k) for k in range(tail))
-    return steps
+    return [
+        *(("hit", i, i) for i in range(head)),
+        *_moved(align_rest(left[head:n], right[head:m]), head, head),
+        *(("hit", n + k, m + k) for k in range(tail)),
+    ]
+
+
+def _moved(steps: Iterable[Step], rows: int, columns: int) -> Iterator[Step]:
+    """Steps of two pieces as steps of the texts in which they begin that many words later."""
+    for operation, i, j in steps:
+        yield operation, i + rows if i >= 0 else -1, j + columns if j >= 0 else -1
 
 
 def common_ends(left: Sequence[Hashable], right: Sequence[Hashable]) -> tuple[int, int]:
@@ -131,12 +145,18 @@ def _align_middle(left: Sequence[Hashable], right: Sequence[Hashable]) -> list[S
     if len(left) == len(right) == 1:
         return [("substitution", 0, 0)]
     codes = {word: _code(number) for number, word in enumerate({*left, *right})}
-    return _align_codes(*("".join([codes[word] for word in side]) for side in (left, right)))
+    one, other = ("".join([codes[word] for word in side]) for side in (left, right))
+    if min(len(one), len(other)) <= SHORT:
+        return _align_codes(one, other)
+    steps: list[Step] = []
+    for (i, j), said, heard in pieces(one, other):
+        steps += _moved(_between_ends(said, heard, _align_codes), i, j)
+    return steps
 
 
 def _align_codes(left: str, right: str) -> list[Step]:
     errors, substitutions = divmod(Levenshtein.distance(left, right, weights=WEIGHTS), SCALE)
-    edits = [(edit.tag, edit.src_pos, edit.dest_pos) for edit in Levenshtein.editops(left, right)]
+    edits = [(edit.tag, edit.src_pos, edit.dest_pos) for edit in Levenshtein.editops(left, right, score_hint=HINT)]
     if sum(tag == "replace" for tag, _, _ in edits) == substitutions:
         return _filled(edits, len(left))
     return _banded(left, right, errors)

@@ -27,6 +27,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 from clinical_asr.alignment import SCALE, WEIGHTS, encode_words, word_alignment
+from clinical_asr.anchors import HINT, SHORT, pieces
 from clinical_asr.errors import ScoringError
 
 __all__ = [
@@ -104,15 +105,31 @@ class ErrorCount(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-def _counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
-    """S, D, I, hits, length per pair, shape (n, 5), int64."""
-    weighted = cpdist(
-        references,
-        hypotheses,
-        scorer=Levenshtein.distance,
-        scorer_kwargs={"weights": WEIGHTS},
-        dtype=np.int64,
+def _weighted(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
+    """Weighted distance of each pair: errors times ``SCALE``, plus substitutions."""
+    found: NDArray[np.int64] = cpdist(
+        references, hypotheses, scorer=Levenshtein.distance, scorer_kwargs={"weights": WEIGHTS}, dtype=np.int64
     )
+    return found
+
+
+def _weighted_words(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
+    """``_weighted`` for words, one character each; the distance of a long pair is the sum over its pieces."""
+    if max(map(len, references)) <= SHORT:
+        return _weighted(references, hypotheses)
+    owners, lefts, rights = list[int](), list[str](), list[str]()
+    for owner, pair in enumerate(zip(references, hypotheses, strict=True)):
+        for _, left, right in pieces(*pair):
+            owners.append(owner)
+            lefts.append(left)
+            rights.append(right)
+    total = np.zeros(len(references), np.int64)
+    np.add.at(total, owners, _weighted(lefts, rights))
+    return total
+
+
+def _counts(references: Sequence[str], hypotheses: Sequence[str], weighted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """S, D, I, hits, length per pair, shape (n, 5), int64, from their weighted distances."""
     n = np.fromiter(map(len, references), np.int64, len(references))
     m = np.fromiter(map(len, hypotheses), np.int64, len(hypotheses))
     errors, substitutions = np.divmod(weighted, SCALE)
@@ -150,7 +167,8 @@ def _word_chunk(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray
     differing = np.flatnonzero(~same).tolist()
     if differing:
         sides = ([side[place] for place in differing] for side in (references, hypotheses))
-        counts[differing] = _counts(*encode_words(*sides))
+        left, right = encode_words(*sides)
+        counts[differing] = _counts(left, right, _weighted_words(left, right))
     return counts
 
 
@@ -163,17 +181,18 @@ def character_counts(references: Sequence[str], hypotheses: Sequence[str]) -> ND
     _paired(references, hypotheses)
     is_long = np.array([max(len(one), len(other)) > LONG for one, other in zip(references, hypotheses, strict=True)])
     if not is_long.any():
-        return _counts(references, hypotheses)
+        return _counts(references, hypotheses, _weighted(references, hypotheses))
     counts, short = np.zeros((len(references), 5), np.int64), np.flatnonzero(~is_long).tolist()
     if short:
-        counts[short] = _counts(*([side[place] for place in short] for side in (references, hypotheses)))
+        left, right = ([side[place] for place in short] for side in (references, hypotheses))
+        counts[short] = _counts(left, right, _weighted(left, right))
     for place in np.flatnonzero(is_long).tolist():
         counts[place] = _any_split(references[place], hypotheses[place])
     return counts
 
 
 def _any_split(reference: str, hypothesis: str) -> tuple[int, int, int, int, int]:
-    edits = Counter(edit.tag for edit in Levenshtein.editops(reference, hypothesis))
+    edits = Counter(edit.tag for edit in Levenshtein.editops(reference, hypothesis, score_hint=HINT))
     replaced, deleted, inserted, n = edits["replace"], edits["delete"], edits["insert"], len(reference)
     return replaced, deleted, inserted, n - replaced - deleted, n
 
@@ -181,7 +200,7 @@ def _any_split(reference: str, hypothesis: str) -> tuple[int, int, int, int, int
 def character_distances(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
     """Character errors of each pair, (n,), without their split into S, D, I: bit-parallel, so far faster."""
     _paired(references, hypotheses)
-    return cpdist(references, hypotheses, scorer=Levenshtein.distance, dtype=np.int64)
+    return cpdist(references, hypotheses, scorer=Levenshtein.distance, score_hint=HINT, dtype=np.int64)
 
 
 def counts_from_row(row: Iterable[int]) -> ErrorCount:
