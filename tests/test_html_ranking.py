@@ -56,6 +56,7 @@ def test_the_page_stands_alone_and_holds_the_rankings_numbers() -> None:
     assert [s.name for s in ranking.standings] == list(EVERY)
     for standing in ranking.standings:
         assert f"{100 * (standing.ker or 0):.1f}\u00a0%" in page
+    assert "40 rows were trained on" in ranking.note and ranking.note in page
     places = [page.index(title) for title in ("1. Ranking", "2. Against the best", "4. KER by entity", "Row by row")]
     assert places == sorted(places)
     assert page.lower().count("<script") == page.lower().count("</script") == 2 and EVIL not in page

@@ -14,7 +14,7 @@ from clinical_asr.errors import ScoringError
 from clinical_asr.html_report import leaderboard_html
 from clinical_asr.keywords import count_keyword
 from clinical_asr.leaderboard import leaderboard
-from clinical_asr.ranking import rank
+from clinical_asr.ranking import Ranking, rank
 from clinical_asr.ranking_report import ranking_markdown
 from clinical_asr.records import EntityCategory, Hypothesis, IpaSource, Stratum, Term
 from clinical_asr.report import leaderboard_markdown
@@ -207,6 +207,22 @@ def test_systems_are_ranked_with_paired_intervals_against_the_best() -> None:
     assert far.p_holm is not None and far.p_holm >= far.p_value
     text = ranking_markdown(ranking)
     assert text.index("model20") < text.index("model100") and "+40.0" in text
+
+
+def test_a_ranking_says_in_one_line_what_training_had_of_its_rows() -> None:
+    def told(stratum: Stratum | None) -> Ranking:
+        labelled = [
+            (name, [msgspec.structs.replace(row, stratum=stratum if n < 5 else Stratum.NEW_TERM if stratum else None)
+                    for n, row in enumerate(scores)], signed)
+            for name, scores, signed in systems(10, 20)
+        ]  # fmt: skip
+        return rank(labelled)  # type: ignore[arg-type]
+
+    without, held, trained = told(None), told(Stratum.NEW_VOICE), told(Stratum.TRAINED)
+    assert [one.trained_rows for one in (without, held, trained)] == [None, 0, 5]
+    assert "No split was given" in without.note and "5 rows were trained on" in trained.note
+    for one in (without, held, trained):
+        assert one.note in ranking_markdown(one) and "\n" not in one.note
 
 
 def test_systems_on_other_rows_are_refused() -> None:

@@ -4,7 +4,7 @@ Pure. ``ranking.json`` is the value as it stands::
 
     {"metric", "standings": [{"place", "name", "ker", "wer", ..., "difference", "low", "high", "p_value", "p_holm"}],
      "by_category": [{"key", "rows", "occurrences", "systems": [{"misses", "ker", ...}, ...]}], "by_term": [...],
-     "signatures": {name: signature}, "terms_digest"}
+     "signatures": {name: signature}, "terms_digest", "trained_rows", "note"}
 
 ``systems`` of a group stand in the order of ``standings``. ``difference`` is a system minus the best one, a mean over
 terms; its interval and p value are those of ``statistics.compare_by_term``. The best is chosen by the same rows, so
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from clinical_asr.board_table import BoardTable, checked
 from clinical_asr.errors import ScoringError
 from clinical_asr.mishearings import ListedTerms, Wording
-from clinical_asr.records import Term
+from clinical_asr.records import Stratum, Term
 from clinical_asr.statistics import SHARES, PairedComparison, compare_by_term, holm
 from clinical_asr.tally import Line, Score, Signature
 from clinical_asr.variants import Variants
@@ -97,6 +97,10 @@ class Ranking:
     """The term that all systems together miss most first."""
     signatures: dict[str, Signature]
     terms_digest: str = ""
+    trained_rows: int | None = None
+    """Rows that stand in a split's training part; ``None`` if no split was given."""
+    note: str = ""
+    """What that means for the ranking, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,7 @@ def rank(systems: Sequence[System], terms: Sequence[Term] | None = None) -> Rank
     found = [_against(order[0][1], scores, metric) for _, scores, _ in order[1:]]
     p_holm = [None, *holm([one.p_value for one in found])]
     inside = [boards[name] for name, _, _ in order]
+    trained = _trained_rows(systems[0][1])
     return Ranking(
         metric=metric,
         standings=[
@@ -132,7 +137,30 @@ def rank(systems: Sequence[System], terms: Sequence[Term] | None = None) -> Rank
         by_term=sorted(_groups([board.by_term for board in inside]), key=_worst_first),
         signatures={name: signature for name, _, signature in order},
         terms_digest=variants.digest if variants else "",
+        trained_rows=trained,
+        note=_note(trained),
     )
+
+
+def _trained_rows(scores: Sequence[Score]) -> int | None:
+    known = [row.stratum for row in scores if row.stratum is not None]
+    return known.count(Stratum.TRAINED) if known else None
+
+
+def _note(trained: int | None) -> str:
+    """What a reader of the ranking must know about training, in one line.
+
+    >>> _note(None)
+    'No split was given: rows that a system was tuned on are counted like the others, in its favour.'
+    >>> _note(1)
+    '1 row was trained on, by the split given: counted like the others, in favour of a system tuned on it.'
+    """
+    if trained is None:
+        return "No split was given: rows that a system was tuned on are counted like the others, in its favour."
+    if not trained:
+        return "No row was trained on, by the split given."
+    rows, them = ("1 row was", "it") if trained == 1 else (f"{trained} rows were", "them")
+    return f"{rows} trained on, by the split given: counted like the others, in favour of a system tuned on {them}."
 
 
 def _order(name: str, line: Line, metric: str) -> tuple[float, float, str]:

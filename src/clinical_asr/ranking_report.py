@@ -15,7 +15,7 @@ def ranking_markdown(ranking: Ranking) -> str:
     n = ranking.standings[0].rows
     parts = [
         f"# Leaderboard of {len(ranking.standings)} systems",
-        f"{n} identical rows, ranked by {ranking.metric.upper()}.",
+        f"{n} identical rows, ranked by {ranking.metric.upper()}. {ranking.note}",
         _standings(ranking),
         _against_the_best(ranking),
         _side_by_side("By entity category", "category", ranking, ranking.by_category),

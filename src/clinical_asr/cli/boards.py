@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clinical_asr.cli import options as o
-from clinical_asr.cli.console import show_decision, table
+from clinical_asr.cli.console import show_decision, table, tell
 from clinical_asr.cli.scored import read_scored, with_strata
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def _rank(systems: list[System], folder: Path, terms: list[Term] | None) -> None
     header = ("", "system", "KER", "WER", f"{ranking.metric.upper()} against the best", "p (Holm)")
     shown = [(s.place, s.name, percent(s.ker), percent(s.wer), _against(s), _p(s)) for s in ranking.standings]
     table(f"{len(names)} systems on {ranking.standings[0].rows} identical rows", header, shown)
+    tell(ranking.note)
     typer.echo(f"written: {folder / 'ranking'}{{.md,.json,.html}}")
 
 
