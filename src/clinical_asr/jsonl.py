@@ -6,6 +6,7 @@ A file that stands under its own name is complete: writers work in ``<name>.part
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -165,6 +166,7 @@ class RowWriter:
     def __init__(self, path: Path, kind: type[Row], *, key: str = "id") -> None:
         self.path, self.part = path, path.with_name(path.name + ".part")
         path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_folder(path)
         self.rows = complete_rows(self.part, kind)
         self.known = {getattr(row, key) for row in self.rows}
         self._file = self.part.open("ab")
@@ -210,6 +212,7 @@ class atomic_path:  # noqa: N801 - reads as a function
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_folder(self.path)
         return self.part
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -217,6 +220,12 @@ class atomic_path:  # noqa: N801 - reads as a function
             settle(self.part, self.path)
         else:
             self.part.unlink(missing_ok=True)
+
+
+def _refuse_folder(path: Path) -> None:
+    """Raises IsADirectoryError before anything is written: at the end, it would name the passing file instead."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def settle(part: Path, path: Path) -> None:
@@ -286,7 +295,8 @@ def _typed_csv_rows(path: Path, reader: csv.DictReader[str], kind: type[R], requ
     rows = []
     for fields in reader:
         if None in fields or None in fields.values():
-            raise ManifestError(path, reader.line_num, "", "has another number of columns than the header")
+            mend = 'put a value that holds a comma in double quotes, and close every quote: "insulin, regular",drug'
+            raise ManifestError(path, reader.line_num, "", "has another number of columns than the header", mend)
         try:
             rows.append(from_dict(kind, {name: _without_guard(value.strip()) for name, value in fields.items()}))
         except msgspec.ValidationError as error:

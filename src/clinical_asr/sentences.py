@@ -31,7 +31,9 @@ def load_frames(path: Path | None = None) -> Frames:
         content = intake.document(path, intake.LARGEST_YAML) if path else source.read_bytes()
         document: Any = intake.plain_yaml(content)
         frames = msgspec.convert(document, dict[EntityCategory, dict[str, list[str]]])
-    except (OSError, ValueError, msgspec.ValidationError) as error:
+    except OSError as error:
+        raise ManifestError(source, None, "", str(error.strerror).lower(), "check the path") from None
+    except (ValueError, msgspec.ValidationError) as error:
         why = f"is not a file of sentence frames ({' '.join(str(error).split())[:120]})"
         raise ManifestError(source, None, "", why, "write category: {context: [frames]}") from None
     _require_slots(source, frames)
@@ -96,8 +98,9 @@ def _shuffled(frames: Frames, category: EntityCategory, seed: int) -> Deck:
 
 def _choose(deck: Deck, count: int, turn: int, taken: set[frozenset[str]]) -> tuple[list[str], int]:
     """Frames of the next free turn, and the turn after it. A set of frames that another term has is passed over."""
-    if count > sum(len(cell) for cell in deck.values()):
-        raise ConfigError(f"is {count}, more than there are frames", where="--contexts-per-term")
+    there = sum(len(cell) for cell in deck.values())
+    if count > there:
+        raise ConfigError(f"is {count}, more than there are frames", "--contexts-per-term", f"at most {there}")
     for attempt in range(turn, turn + 10_000):
         chosen = _deal(deck, count, attempt)
         if len(set(chosen)) == count and frozenset(chosen) not in taken:

@@ -82,7 +82,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     """A table on stdout. Cells are shown as they stand, but for a sign such as ``[green]yes[/]``."""
     from rich.table import Table
 
-    drawn = Table(*columns, title=_title(title), title_justify="left", header_style="bold")
+    drawn = Table(title=_title(title), title_justify="left", header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")  # a long word goes on in the next line; cut off, it would be lost
     for row in rows:
         drawn.add_row(*(_cell(str(cell)) for cell in row))
     console().print(drawn)

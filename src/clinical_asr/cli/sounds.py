@@ -49,7 +49,7 @@ def pronunciations(
     from clinical_asr.terms import read_terms
 
     o.not_over(output, terms, overrides)
-    if overrides and not overrides.is_file():
+    if overrides and not overrides.exists():
         raise ConfigError("no such file", str(overrides), "check the path, or leave --overrides out")
     verified = read_overrides(overrides) if overrides else []
     for override in verified:
