@@ -4,7 +4,8 @@
 ``clinical-v1`` (the default) is for dictated medicine: no rule ever joins two digits that something stood between,
 so a dose cannot change by a factor of ten without the score noticing.
 
-What a name does never changes: a new rule is a new name. Both normalisers are idempotent.
+What a name does never changes: a new rule is a new name. Both normalisers are idempotent. ``clinical-v1`` was settled
+with release 0.1.0; a score from before in which a backtick stands beside a non-ASCII character may differ.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ _SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉"
 _TYPOGRAPHY = _Typography(
     str.maketrans(
         {
-            **dict.fromkeys("‘’ʼ′´`＇‛", "'"),
+            **dict.fromkeys("‘’ʼ′´＇‛", "'"),  # no ASCII character: all-ASCII text does not come by here
             **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2043\ufe58\ufe63\uff0d", "-"),
             **dict.fromkeys("·‧⋅∙٫", "."),  # raised and Arabic decimal points (the Lancet prints 2·5)
             **dict.fromkeys("⁄∕", "/"),
@@ -187,6 +188,11 @@ def clinical_v1(text: str) -> str:
 
     >>> n("cefazolin's"), n("cefazolin’s"), n("nurses'"), n("it's"), n("don't"), n("5'10")
     ('cefazolin', 'cefazolin', 'nurses', 'its', 'dont', '5 10')
+
+    A backtick is no apostrophe but separates, whatever else stands in the text:
+
+    >>> n("don`t"), n("don`t, Zoë"), n("don\u00b4t, Zoë")
+    ('don t', 'don t zoe', 'dont zoe')
 
     Names with digits are one word, and glued units come off their number:
 
