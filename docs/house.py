@@ -18,11 +18,11 @@ PICTURE = Path(__file__).with_name("images") / "house.svg"
 CORRIDOR = {
     "build": ("terms", "sentences", "pronunciations", "audition", "audio", "manifest", "general"),
     "evaluate": ("hypotheses", "scores", "leaderboard", "gate"),
-    "fine-tune": ("split", "finetune", "comparison", "report", "deploy"),
+    "fine-tune": ("split", "finetune", "comparison", "ladder", "report", "deploy"),
 }
 """Doors in the order of the flow; a test holds them against the stages of ``tests/test_house.py``."""
 STAGES = tuple(stage for stages in CORRIDOR.values() for stage in stages)
-DRIVER = ("flywheel", "benchmark", "request")
+DRIVER = ("flywheel", "benchmark", "climb", "request")
 WINGS = ("engines", "cli", "agent")
 
 

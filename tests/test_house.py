@@ -15,10 +15,10 @@ PACKAGE = Path(__file__).parents[1] / "src" / "clinical_asr"
 STAGES = {
     "terms", "sentences", "pronunciations", "audition", "audio", "manifest", "general",
     "hypotheses", "scores", "leaderboard", "gate",
-    "split", "finetune", "comparison", "deploy", "report",
+    "split", "finetune", "comparison", "ladder", "deploy", "report",
 }  # fmt: skip
 PURE = {
-    "gate", "triage", "firmness", "gaps", "split", "comparison", "compared", "verdict", "parity",
+    "gate", "triage", "firmness", "gaps", "split", "comparison", "compared", "verdict", "ladder", "parity",
     "metrics", "statistics", "text", "keywords", "tally", "leaderboard",
 }  # fmt: skip
 HEAVY = {"torch", "nemo", "lightning", "transformers", "grpc", "riva", "librosa"}

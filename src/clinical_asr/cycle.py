@@ -148,6 +148,19 @@ class Cycle:
         """Cycle against cycle."""
         return self._file(f"comparison.{suffix}")
 
+    def ladder(self, suffix: str) -> Path:
+        """Boosting and fine-tuning on one board."""
+        return self._file(f"ladder.{suffix}")
+
+    def rung(self, model: str, strength: float, part: str) -> Path:
+        """What ``model`` (``base`` or ``tuned``) heard of a ``part`` of the rows, boosted with ``strength``."""
+        return self.folder / "ladder" / f"{model}_boost{strength:g}_{part}.jsonl"
+
+    @property
+    def rung_speeds(self) -> Path:
+        """Seconds of work and of audio of each batch that a rung heard."""
+        return self.folder / "ladder" / "speeds.jsonl"
+
     def ledger(self, stage: str) -> Path:
         """Every row's fate in ``stage``."""
         return self._file(f"ledger_{stage}.jsonl")

@@ -25,6 +25,7 @@ from clinical_asr import (
 )
 from clinical_asr.bases import base_digest
 from clinical_asr.benchmark import benchmark_stage, general_stage
+from clinical_asr.climb import climb
 from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import Cycle
 from clinical_asr.finetune import Recordings, read_selection
@@ -59,15 +60,25 @@ def turn(cycle: Cycle, request: Request, engines: Engines) -> Decision:
         guard = general_stage(cycle, request, engines, "guard", request.guard_rows)
         before = evaluate(cycle, request, engines, "before", benchmark, guard)
         passed = gate_stage(cycle, request, engines, before)
-        if passed.exit_code:
-            return conclude(cycle, passed)
-        try:
-            strata = split_stage(cycle, request, engines, without_suspects(cycle, benchmark, request.normaliser))
-        except split.TooFewRowsError as too_few:
-            return conclude(cycle, too_few.decision)
-        finetune_stage(cycle, request, engines)
-        after = evaluate(cycle, request, engines, "after", benchmark, guard, strata)
-        return conclude(cycle, comparison_stage(cycle, request, engines, before, after, strata))
+        decision = passed if passed.exit_code else learn(cycle, request, engines, before, benchmark, guard)
+        conclude(cycle, decision)
+        untuned = "" if cycle.training_run_info.exists() else f"nothing was trained ({decision.reason})"
+        climb(cycle, request, engines, benchmark, guard, untuned)
+        return decision
+
+
+def learn(
+    cycle: Cycle, request: Request, engines: Engines, before: Evaluation,
+    benchmark: Sequence[ClinicalUtterance], guard: Sequence[Utterance],
+) -> Decision:  # fmt: skip
+    """What the gate lets pass: split, fine-tuning, evaluation of the tuned model, comparison."""
+    try:
+        strata = split_stage(cycle, request, engines, without_suspects(cycle, benchmark, request.normaliser))
+    except split.TooFewRowsError as too_few:
+        return too_few.decision
+    finetune_stage(cycle, request, engines)
+    after = evaluate(cycle, request, engines, "after", benchmark, guard, strata)
+    return comparison_stage(cycle, request, engines, before, after, strata)
 
 
 def evaluate(
@@ -212,13 +223,13 @@ def earlier_decisions(cycle: Cycle) -> list[Decision]:
     return [read_json(path, Decision) for path in paths if path.exists()]
 
 
-def conclude(cycle: Cycle, decision: Decision) -> Decision:
-    """Every turn ends here, in one file."""
+def conclude(cycle: Cycle, decision: Decision) -> None:
+    """Every turn decides in one file."""
     write_json(cycle.decision, decision)
-    return decision
 
 
 def pages(cycle: Cycle) -> list[Path]:
     """What a person would want to open first."""
-    wanted = [cycle.comparison("html"), cycle.leaderboard("after", "html"), cycle.leaderboard("before", "html")]
+    boards = [cycle.leaderboard(when, "html") for when in ("after", "before")]
+    wanted = [cycle.comparison("html"), cycle.ladder("html"), *boards]
     return [path for path in wanted if path.exists()]

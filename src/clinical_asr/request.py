@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from clinical_asr.boosting import Boosting
 from clinical_asr.clips import Markup, Synthesise
 from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig, TrainingConfig
 from clinical_asr.cycle import Cycle, file_digest
@@ -61,11 +62,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     comparison: ComparisonConfig = ComparisonConfig()
     normaliser: str = DEFAULT_NORMALISER
     seed: int = 42
+    ladder: bool = False
+    """Lay boosting and fine-tuning side by side at the end."""
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that changes a result, files by their digest and not by their place."""
         fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         fields.pop("data_root")
+        if not self.ladder:
+            fields.pop("ladder")
         for name in ("base", "terms", "manifest", "guard", "replay", "selection", "overrides", "auditions"):
             path = getattr(self, name)
             fields[name] = file_digest(path) if path else None
@@ -91,6 +96,8 @@ class Engines:
     """Processes that speak; more than one needs picklable ``synthesise`` and ``markup``."""
     on_step: Callable[[], OnStep] | None = None
     """Makes the callback that shows how far training is."""
+    boost: Callable[[Transcriber, Boosting], Transcriber] | None = None
+    """(a loaded recogniser, terms and strength) -> the same, leaning; ModelError for one that cannot be boosted."""
 
 
 class Entry(Row, frozen=True, kw_only=True):
@@ -123,24 +130,31 @@ class Journal:
         self.tell(f"{stage:<12} already done: {path.name}")
 
 
+ADDS = {"ladder"}
+"""Fields of a request that ask for more of the same cycle and change nothing that is there."""
+
+
 def remember(cycle: Cycle, request: Request) -> None:
     """Keep the request beside its results; refuse to finish a cycle with another request than it was started with.
 
-    It binds once the manifest is there: until then a wrong flag is simply given again, rightly.
-    Raises ConfigError naming each difference.
+    It binds once the manifest is there: until then a wrong flag is simply given again, rightly. What only adds to a
+    cycle (``ADDS``) may be asked for at any time. Raises ConfigError naming each difference.
     """
     asked = msgspec.json.decode(msgspec.json.encode(request.fingerprint()))  # as it will be read back
     if not (cycle.request.exists() and cycle.manifest.exists()):
         write_json(cycle.request, asked)
         return
     started = read_json(cycle.request)
-    differences = [f"{key}: {old!r} then, {new!r} now" for key, old, new in _differences(started, asked)]
+    changed = [found for found in _differences(started, asked) if found[0] not in ADDS]
+    differences = [f"{key}: {old!r} then, {new!r} now" for key, old, new in changed]
     if differences:
         raise ConfigError(
             f"was started with another request ({'; '.join(differences[:4])})",
             where=str(cycle.folder),
             mend="repeat the first command, or start afresh with --cycle or --out",
         )
+    if added := {key: asked[key] for key in ADDS & asked.keys() - started.keys()}:
+        write_json(cycle.request, started | added)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -5,10 +5,13 @@ All of it is of the rows that chose, none of which decides; the verdict's number
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from markupsafe import Markup
 
 from clinical_asr.markdown import table
-from clinical_asr.svg import figure, percent, tag
+from clinical_asr.svg import WIDTH, figure, percent, tag
 from clinical_asr.training import Candidate, Selection
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 396.0, 24.0, 228.0
@@ -65,20 +68,50 @@ def markdown(selection: Selection | None) -> str:
     return f"## Candidates: terms against language\n\n{table(list(HEADER), cells(selection))}\n\n{said(selection)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One model on the plot: what it misses of the terms, and what it costs in general speech since the base."""
+
+    name: str
+    ker: float
+    rise: float
+    chosen: bool = False
+
+    @property
+    def words(self) -> str:
+        """For a screen reader or a tooltip."""
+        return f"{self.name}: KER {percent(self.ker)}, general WER {_points(self.rise)} points"
+
+
 def curve(selection: Selection | None) -> Markup:
     """KER over the rise of general WER, from the base to the tuned weights, with the margin; empty without one."""
     told = points(selection) if selection is not None and len(selection.candidates) > 1 else []
     if selection is None or len(told) < 2:
         return Markup("")
-    rises = [rise for _, _, rise in told]
-    low, high = min(0.0, *rises), max(selection.margins.rise, *rises) * 1.1
-    places = [(_x(rise, low, high), _y(ker)) for _, ker, rise in told]
-    body = [*_frame(low, high), *_margin(selection.margins.rise, low, high)]
-    body.append(tag("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), class_="curve series-0"))
-    for (candidate, ker, rise), (x, y) in zip(told, places, strict=True):
-        body += _mark(candidate, f"KER {percent(ker)}, general WER {_points(rise)} points", x, y, selection)
-    words = "; ".join(f"factor {c.factor:g}: KER {percent(ker)}, {_points(rise)} points" for c, ker, rise in told)
-    return figure("KER against the cost in general speech", f"{words}. {said(selection)}", _BOTTOM + 44, body)
+    spots = [Spot(_name(candidate, selection), ker, rise, candidate == selection.chosen)
+             for candidate, ker, rise in told]  # fmt: skip
+    return plot("KER against the cost in general speech", spots, selection.margins.rise, said(selection), joined=True)
+
+
+def _name(candidate: Candidate, selection: Selection) -> str:
+    if candidate.factor == 0:
+        return "base"
+    return f"{candidate.factor:g}{' chosen' if candidate == selection.chosen else ''}"
+
+
+def plot(title: str, spots: Sequence[Spot], margin: float, note: str, *, joined: bool = False) -> Markup:
+    """KER over the rise of general WER, with the margin; ``joined`` draws the way from the first spot to the last."""
+    rises = [spot.rise for spot in spots]
+    low, high = min(0.0, *rises), max(margin, *rises) * 1.1
+    places = [(_x(spot.rise, low, high), _y(spot.ker)) for spot in spots]
+    body = [*_frame(low, high), *_margin(margin, low, high)]
+    if joined:
+        way = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        body.append(tag("polyline", points=way, class_="curve series-0"))
+    for spot, (x, y) in zip(spots, places, strict=True):
+        body += _mark(spot, x, y)
+    words = "; ".join(spot.words for spot in spots)
+    return figure(title, f"{words}. {note}", _BOTTOM + 44, body)
 
 
 def _x(rise: float, low: float, high: float) -> float:
@@ -108,9 +141,9 @@ def _margin(rise: float, low: float, high: float) -> list[Markup]:
     return [line, tag("text", "margin", x=x, y=_TOP - 8, text_anchor="middle", class_="tick")]
 
 
-def _mark(candidate: Candidate, words: str, x: float, y: float, selection: Selection) -> list[Markup]:
-    chosen = candidate == selection.chosen
-    name = "base" if candidate.factor == 0 else f"{candidate.factor:g}{' chosen' if chosen else ''}"
-    inside = tag("title", f"{name}: {words}")
-    dot = tag("circle", inside, cx=x, cy=y, r=7.0 if chosen else 4.5, class_="mark series-0")
-    return [dot, tag("text", name, x=x + 9, y=y - 8, class_="halo value series-0")]
+def _mark(spot: Spot, x: float, y: float) -> list[Markup]:
+    """The dot and its name, on the side where there is room."""
+    dot = tag("circle", tag("title", spot.words), cx=x, cy=y, r=7.0 if spot.chosen else 4.5, class_="mark series-0")
+    left = x + 9 + 6.2 * len(spot.name) > WIDTH
+    place = {"x": x - 9, "text_anchor": "end"} if left else {"x": x + 9}
+    return [dot, tag("text", spot.name, y=y - 8, class_="halo value series-0", **place)]

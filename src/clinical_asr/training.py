@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from clinical_asr.config import TrainingConfig
 from clinical_asr.records import Seconds
@@ -41,6 +41,21 @@ class Margins:
     rise: float = 0.003
     high: float = 0.01
 
+    def hold(self, metrics: Mapping[str, float | None]) -> bool:
+        """True if general speech is not worse beyond them, as far as the rows can tell that were counted."""
+        rise, high = metrics.get("guard_rise"), metrics.get("guard_high")
+        return (rise is None or rise <= self.rise) and (high is None or high <= self.high)
+
+
+class Weighed(Protocol):
+    """Something that may be chosen, with its normalised rates as ``Evaluate`` tells them."""
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]: ...
+
+
+AnyWeighed = TypeVar("AnyWeighed", bound=Weighed)
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -52,8 +67,7 @@ class Candidate:
 
     def inside(self, margins: Margins) -> bool:
         """True if general speech is not worse beyond the margins, as far as the selection rows can tell."""
-        rise, high = self.metrics.get("guard_rise"), self.metrics.get("guard_high")
-        return (rise is None or rise <= margins.rise) and (high is None or high <= margins.high)
+        return margins.hold(self.metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,7 @@ class Selection:
         return self.chosen is None or self.chosen.inside(self.margins)
 
 
-def choose(candidates: Sequence[Candidate], margins: Margins) -> Candidate:
+def choose(candidates: Sequence[AnyWeighed], margins: Margins) -> AnyWeighed:
     """The lowest KER, then WER, among those inside the margins; if there is none, what costs least.
 
     >>> far, near = ({"ker": k, "wer": 0.1, "guard_rise": r, "guard_high": r} for k, r in ((0.1, 0.02), (0.3, 0.002)))
@@ -86,7 +100,7 @@ def choose(candidates: Sequence[Candidate], margins: Margins) -> Candidate:
     return min(candidates, key=lambda candidate: rank(candidate, margins))
 
 
-def rank(candidate: Candidate, margins: Margins) -> tuple[bool, float, float, float]:
+def rank(candidate: Weighed, margins: Margins) -> tuple[bool, float, float, float]:
     """Smaller is better: inside the margins, then KER, WER and cost; outside of them what costs least.
 
     An epoch that hears one more term and has left the margin is not the better one.
@@ -98,7 +112,7 @@ def rank(candidate: Candidate, margins: Margins) -> tuple[bool, float, float, fl
     """
     ker, wer = score_key(candidate.metrics)
     cost = candidate.metrics.get("guard_rise") or 0.0
-    return (False, ker, wer, cost) if candidate.inside(margins) else (True, cost, ker, wer)
+    return (False, ker, wer, cost) if margins.hold(candidate.metrics) else (True, cost, ker, wer)
 
 
 def score_key(metrics: Mapping[str, float | None]) -> tuple[float, float]:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from clinical_asr.cli.console import table
+from clinical_asr.cli.console import table, tell
 
 if TYPE_CHECKING:
     from clinical_asr.changes import Change
     from clinical_asr.compared import Comparison
+    from clinical_asr.ladder import Ladder
     from clinical_asr.training import Candidate, Selection
 
 
@@ -31,6 +32,19 @@ def show_comparison(found: Comparison) -> None:
         typer.echo(f"general English WER {rates} on {guard.rows} guard rows")
     if found.selection is not None and len(found.selection.candidates) > 1:
         _show_choice(found.selection)
+
+
+def show_ladder(found: Ladder) -> None:
+    """Boosting and fine-tuning side by side, the cheapest rung that will do, and what must be known of it."""
+    from clinical_asr.ladder_report import HEADER, cells, notes
+
+    table("\nLadder, cheapest rung first; false insertions in held-out rows + in general speech", HEADER, cells(found))
+    for rung in found.rungs:
+        if not rung.tried:
+            tell(f"{rung.name}: not available, {rung.because}")
+    tell(f"ladder:   {found.reason}")
+    for note in notes(found):
+        tell(f"          {note}")
 
 
 def _changed(line: Change) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ import typer
 from clinical_asr.cli import options as o
 from clinical_asr.cli import runners as r
 from clinical_asr.cli.console import console, progress, say, show_decision, steps
-from clinical_asr.cli.outcome import show_comparison
+from clinical_asr.cli.outcome import show_comparison, show_ladder
 
 if TYPE_CHECKING:
     from clinical_asr.cycle import Cycle
@@ -33,6 +33,10 @@ REPLAY_VOICES = (
     "en-gb+f3-r160-p50,en-gb+m4-r165-p45,en-gb-x-rp+m5-r170-p50,en-us-nyc+m6-r160-p50"
 )
 SELECTION_VOICES = "en-us+steph2-r160-p50,en-us+steph3-r165-p50,en-gb+edward2-r170-p45,en-us+m3-r160-p50"
+WithLadder = Annotated[
+    bool,
+    typer.Option("--ladder", help="Lay base, phrase boosting, fine-tuning and both on one board; can be added later."),
+]
 DEMO_WAIVER = "Demo of the driver: synthetic benchmark, no clinical use, so nobody has listened to its clips."
 
 
@@ -45,6 +49,7 @@ def register(app: typer.Typer) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the demo's cycle.")] = Path("demo"),
     recipe: Annotated[str, typer.Option(help="keep, smoke, production, or a YAML file.")] = "keep",
+    ladder: WithLadder = False,
 ) -> None:
     """Turn the wheel once on the embedded mini base and 45 example terms, on CPU; about ten minutes on two cores.
 
@@ -52,7 +57,7 @@ def demo(
 
     Example: clinical-asr demo --out demo
     """
-    cycle_of, request = _demo_request(out, recipe)
+    cycle_of, request = _demo_request(out, recipe, ladder)
     decision = _turn(cycle_of, request, r.runner("local", "", 0, False))
     _show(cycle_of, decision)
     raise typer.Exit(0)
@@ -98,13 +103,19 @@ def cycle(
     max_cost: r.MaxCost = 5.0,
     yes: r.Yes = False,
     sha256: o.Sha256 = "",
+    ladder: WithLadder = False,
 ) -> None:
     """One whole turn: benchmark, evaluation, gate, split, fine-tuning, re-evaluation, comparison, decision.
 
     Resumes where it stopped. Exit codes: 0 promoted, 2 bad input, 3 the gate says go back, 4 inconclusive,
     5 not promoted.
 
+    With --ladder the cheapest rung that meets the gate's KER and the guard margin is named: base, base with a decoder
+    that leans towards the benchmark's terms, tuned, or both; it decides nothing.
+
     Example: clinical-asr cycle --manifest my/manifest.jsonl --base my.nemo --out cycles/
+
+    Example: clinical-asr cycle --manifest my/manifest.jsonl --base my.nemo --out cycles/ --ladder
     """
     from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig
     from clinical_asr.cycle import Cycle
@@ -114,7 +125,7 @@ def cycle(
         base, recipe, sha256=sha256, manifest=manifest, terms=terms, guard=guard, replay=replay,
         selection=selection, data_root=data_root, overrides=overrides, auditions=auditions,
         waiver=waive_audition, contexts_per_term=contexts_per_term, guard_rows=guard_rows,
-        normaliser=normaliser, seed=seed,
+        normaliser=normaliser, seed=seed, ladder=ladder,
         synthesis=SynthesisConfig(voices=o.listed(voices, "--voices"), voices_per_sentence=voices_per_sentence,
                                   noise_levels=o.noise_levels(noise_levels), seed=seed),
         gate=GateConfig(priority_categories=decides, min_rows=min_rows, tune_above=tune_above),
@@ -128,13 +139,13 @@ def cycle(
     raise typer.Exit(decision.exit_code)
 
 
-def _demo_request(out: Path, recipe: str) -> tuple[Cycle, Request]:
+def _demo_request(out: Path, recipe: str, ladder: bool = False) -> tuple[Cycle, Request]:
     """The demo: every stratum has rows, since a voice, some sentences and two terms are held out."""
     from clinical_asr.config import SplitConfig, SynthesisConfig
     from clinical_asr.cycle import Cycle
 
     request = _request(
-        "mini", recipe, terms=_example_terms(), waiver=DEMO_WAIVER,
+        "mini", recipe, terms=_example_terms(), waiver=DEMO_WAIVER, ladder=ladder,
         synthesis=SynthesisConfig(voices=o.listed(DEMO_VOICES, "--voices")),
         split=SplitConfig(hold_out_voices=1, hold_out_sentences=0.08, hold_out_terms=2),
     )  # fmt: skip
@@ -183,7 +194,7 @@ def _turn(at: Cycle, request: Request, trainer: TrainModel) -> Decision:
 
 def _engines(at: Cycle, trainer: TrainModel) -> Engines:
     """The engines of real life; a model is loaded only when it is needed."""
-    from clinical_asr.cli.engines import listener, markup, synthesiser, transcriber
+    from clinical_asr.cli.engines import boosted, listener, markup, synthesiser, transcriber
     from clinical_asr.cli.voices import Speech
     from clinical_asr.request import Engines, Journal
 
@@ -197,6 +208,7 @@ def _engines(at: Cycle, trainer: TrainModel) -> Engines:
         journal=Journal(at.timings, say),
         progress=progress,
         on_step=lambda: steps("fine-tuning"),
+        boost=boosted,
     )
 
 
@@ -205,9 +217,12 @@ def _show(at: Cycle, decision: Decision) -> None:
     from clinical_asr.compared import Comparison
     from clinical_asr.flywheel import pages
     from clinical_asr.jsonl import read_json
+    from clinical_asr.ladder import Ladder
 
     if at.comparison("json").exists():
         show_comparison(read_json(at.comparison("json"), Comparison))
+    if at.ladder("json").exists():
+        show_ladder(read_json(at.ladder("json"), Ladder))
     show_decision(decision)
     if decision.next_stage == "deploy":
         console().print(f"next:     {_deploy_command(at)}", markup=False)
