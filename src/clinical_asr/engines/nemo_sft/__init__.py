@@ -22,15 +22,20 @@ from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored, frozen_parts
 from clinical_asr.engines.nemo_sft.batches import Batches, tokenize
 from clinical_asr.engines.nemo_sft.epochs import Keeper, as_callback, weights_of
 from clinical_asr.engines.nemo_sft.mixing import Start, candidates
+from clinical_asr.engines.nemo_sft.ranks import ALONE, World
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, learnt_by_heart
+from clinical_asr.engines.nemo_sft.sharing import Share, weighted, whole_batch_norm
 from clinical_asr.engines.nemo_sft.store import WorkFolder
 from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION, device_agnostic_tdt_loss
-from clinical_asr.errors import TrainingError
+from clinical_asr.errors import ConfigError, TrainingError
 from clinical_asr.nemo_file import Architecture, import_nemo, restore
 from clinical_asr.records import Seconds
 from clinical_asr.training import Candidate, Evaluate, Example, Margins, OnStep, TrainingJob, TrainingReport, choose
 
-__all__ = ["train"]
+__all__ = ["NO_MEMORY", "train"]
+
+NO_MEMORY = "a GPU's memory is too small for its share"
+"""Said where several processes train, so that whoever started them can start them with a smaller batch."""
 
 
 @dataclass
@@ -42,6 +47,7 @@ class _Run:
     device: str
     config: TrainingConfig
     """Effective: batch, accumulation and precision as they really are."""
+    world: World
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -73,6 +79,7 @@ def train(
     on_step: OnStep | None = None,
     *,
     state_worth: Seconds = 20.0,
+    world: World = ALONE,
 ) -> TrainingReport:
     """Fine-tune ``job.base`` on ``job.examples`` and write ``job.output`` and its ``.sha256``.
 
@@ -80,19 +87,31 @@ def train(
     epoch at the first factor. The same call after a kill goes on after the last saved epoch (epochs are saved once
     they are worth ``state_worth`` seconds). Raises ModelError for a base the method refuses, TrainingError when rows,
     losses or memory do not allow to go on.
+
+    In a ``world`` of several processes each calls this with the same job and trains its share of every batch; the
+    first one calls ``evaluate`` and ``on_step`` and writes, and all return its report.
     """
     began = time.monotonic()
-    run = _prepare(job)
-    model = restore(job.base, run.device)
-    start = Start.of(model, run.config, evaluate)
-    targets = tokenize(model, run.examples)
-    while True:
-        try:
-            keeper = _fit(run, model, targets, (evaluate, on_step), state_worth)
-            break
-        except MemoryError as error:
-            _halve_batch(run, error)
-            model = restore(job.base, run.device)
+    run = _prepare(job, world)
+    with world.joined(run.device):
+        model = world.loosened(restore(job.base, run.device))
+        start = Start.of(model, run.config, evaluate) if world.leads else Start()
+        targets = tokenize(model, run.examples)
+        while True:
+            try:
+                keeper = _fit(run, model, targets, (evaluate, on_step), state_worth)
+                break
+            except MemoryError as error:
+                _halve_batch(run, error)
+                model = restore(job.base, run.device)
+        return world.from_first(lambda: _finish(run, model, (start, keeper), evaluate, began))
+
+
+def _finish(
+    run: _Run, model: Any, ends: tuple[Start, Keeper], evaluate: Evaluate | None, began: Seconds
+) -> TrainingReport:
+    """Choose among the candidates between both ends, write what is chosen, tell how it went."""
+    job, (start, keeper) = run.job, ends
     _use_best(model, keeper)
     found = candidates(model, start, run.config, keeper, evaluate)
     chosen = _use(model, start, keeper, found, job.margins)
@@ -103,14 +122,19 @@ def train(
     return replace(report, base_metrics=start.metrics, candidates=tuple(found), chosen=chosen)
 
 
-def _prepare(job: TrainingJob) -> _Run:
+def _prepare(job: TrainingJob, world: World) -> _Run:
     architecture = inspect_base(job.base)
     if not job.examples:
         raise TrainingError("there are no rows to train on", mend="check the split and the ledger")
+    if job.config.batch_size < world.size:
+        mend = "raise it (and lower accumulate_grad_batches), or use fewer processes"
+        raise ConfigError(f"of {job.config.batch_size} cannot be shared by {world.size} processes", "batch_size", mend)
     import_nemo()
     device = machine.device()
     precision = machine.precision(job.config.precision, device)
-    run = _Run(job, architecture, device, msgspec.structs.replace(job.config, precision=precision))
+    run = _Run(job, architecture, device, msgspec.structs.replace(job.config, precision=precision), world)
+    if world.size > 1:
+        run.notes.append(f"each batch of {job.config.batch_size} shared by {world.size} processes")
     if precision != job.config.precision:
         run.notes.append(f"precision {precision} instead of {job.config.precision}: this device computes no bf16")
     if run.warmup_steps != job.config.warmup_steps:
@@ -123,18 +147,22 @@ def _fit(
 ) -> Keeper:
     """Run the remaining epochs. Raises MemoryError if the GPU is too small for the batch."""
     replay = sum(example.replayed for example in run.job.examples)
-    batches = Batches(run.examples, targets, run.config.batch_size, run.config.seed, replay)
+    share = Share(run.world, targets, _reduction(model))
+    batches = Batches(run.examples, targets, run.config.batch_size, run.config.seed, replay, share)
     keeper = Keeper(run.config, batches, WorkFolder(run.job.output, _fingerprint(run), worth), run.steps)
-    keeper.evaluate, keeper.on_step = watch
+    evaluate, on_step = watch
+    keeper.evaluate = run.world.shared(evaluate)
+    keeper.on_step = on_step if run.world.leads else None
     keeper.margins = run.job.margins
     if run.config.match_weight:
-        keeper.anchor = Anchor(model, run.config.match_weight)  # while the model still is the base
+        keeper.anchor = Anchor(model, run.config.match_weight, share)  # while the model still is the base
     keeper.resume(keeper.work.load())
+    run.world.agree(len(keeper.reports), "number of finished epochs")
     if keeper.resumed is not None:
         model.load_state_dict(keeper.resumed.pop("weights"))
         run.notes.append(f"resumed after epoch {len(keeper.reports)}")
     remaining = run.config.epochs - len(keeper.reports)
-    if not keeper.reports:
+    if not keeper.reports and run.world.leads:
         keeper.collapse = Collapse(model, run.job.examples)
     if remaining > 0 and not keeper.patience_is_out:
         with (
@@ -143,6 +171,8 @@ def _fit(
             _loss_for(model, run),
             frozen_parts(model, run.config),
             anchored(model, keeper.anchor),
+            weighted(model, share),
+            whole_batch_norm(model, share),
             tempfile.TemporaryDirectory() as scratch,
         ):
             _lightning_fit(run, model, keeper, remaining, scratch)
@@ -156,7 +186,7 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper, epochs: int, scratch: 
     trainer = Trainer(
         max_epochs=epochs,
         accelerator="gpu" if run.device == "cuda" else "cpu",
-        devices=1,
+        **run.world.trainer(model),
         precision=run.config.precision,
         gradient_clip_val=run.config.gradient_clip,
         accumulate_grad_batches=run.config.accumulate_grad_batches,
@@ -185,12 +215,15 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper, epochs: int, scratch: 
         raise KeyboardInterrupt from None
     finally:
         model.set_trainer(None)
+        model.to(run.device)  # Lightning leaves it on the CPU
 
 
 def _fingerprint(run: _Run) -> dict[str, Any]:
-    """What an unfinished run must share with this one to be continued."""
+    """What an unfinished run must share with this one to be continued; in how many parts a batch comes is not of it."""
     rows = "\n".join(f"{example.id}\x1f{example.text}" for example in run.examples)
-    config = msgspec.json.encode(run.job.config, order="deterministic").decode() + run.config.precision
+    whole = run.job.config.batch_size * run.job.config.accumulate_grad_batches
+    recipe = msgspec.structs.replace(run.job.config, batch_size=whole, accumulate_grad_batches=1)
+    config = msgspec.json.encode(recipe, order="deterministic").decode() + run.config.precision
     return {"base": base_digest(run.job.base), "rows": rows, "config": config, "device": run.device}
 
 
@@ -256,14 +289,20 @@ def _blank(model: Any) -> int:
 
 
 def _reduction(model: Any) -> str:
-    return str(model.cfg.get("rnnt_reduction") or "mean_batch")
+    return str(model.cfg.get("rnnt_reduction") or model.cfg.get("ctc_reduction") or "mean_batch")
 
 
 def _halve_batch(run: _Run, error: MemoryError) -> None:
-    """Same effective batch in less memory. Raises TrainingError if a single row is too much."""
+    """Same effective batch in less memory. Raises TrainingError if a single row is too much.
+
+    Of several processes one alone cannot start anew while the others wait for it: whoever started them does.
+    """
     import torch
 
     torch.cuda.empty_cache()
+    if run.world.size > 1:
+        mend = "halve batch_size and double accumulate_grad_batches: the updates stay the same"
+        raise TrainingError(NO_MEMORY, f"batch of {run.config.batch_size} on {run.world.size} GPUs", mend) from error
     if run.config.batch_size == 1:
         mend = "use a larger GPU, or a lower max_duration"
         raise TrainingError("the GPU's memory is too small for one row", mend=mend) from error
@@ -318,7 +357,7 @@ def _report(run: _Run, keeper: Keeper, digest: str, seconds: Seconds) -> Trainin
         resumed_after_epoch=resumed,
         notes=tuple(run.notes),
         versions=machine.versions(),
-        hardware=machine.hardware(run.device),
+        hardware=machine.hardware(run.device, run.world.size),
     )
 
 

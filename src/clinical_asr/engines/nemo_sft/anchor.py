@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from clinical_asr.config import TrainingConfig
+from clinical_asr.engines.nemo_sft.sharing import Share
 from clinical_asr.errors import TrainingError
 
 
@@ -37,9 +38,9 @@ def frozen_parts(model: Any, config: TrainingConfig) -> Iterator[None]:
 class Anchor:
     """A frozen copy of the base's encoder, and how far the trained one has moved from it on replayed rows."""
 
-    def __init__(self, model: Any, weight: float) -> None:
+    def __init__(self, model: Any, weight: float, share: Share | None = None) -> None:
         self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False)
-        self.weight = weight
+        self.weight, self.share = weight, share or Share()
         self.replayed: Sequence[bool] = ()
         """Of the rows of the batch that comes next."""
         self._distance: Any = 0.0
@@ -52,21 +53,27 @@ class Anchor:
         """
         import torch
 
+        self._distance = 0.0
         rows = [row for row, replayed in enumerate(self.replayed) if replayed]
-        if not rows or len(output[0]) != len(self.replayed) or not torch.is_grad_enabled():  # not a training batch
-            self._distance = 0.0
+        if len(output[0]) != len(self.replayed) or not torch.is_grad_enabled():  # not a training batch
             return
         with torch.no_grad():
-            there, frames = self.encoder(**{name: value[rows] for name, value in inputs.items() if value is not None})
-        here = output[0][rows][:, :, : there.shape[2]]
-        inside = (torch.arange(there.shape[2], device=there.device) < frames[:, None])[:, None].to(there.dtype)
-        apart = ((here - there).square() * inside).sum((1, 2)) / (inside.sum((1, 2)) * there.shape[1])
-        scale = (there.square() * inside).sum() / (inside.sum() * there.shape[1])
-        self._distance = (apart / scale).sum() / len(self.replayed)
+            power = torch.zeros(2, device=output[0].device)
+            if rows:
+                given = {name: value[rows] for name, value in inputs.items() if value is not None}
+                there, frames = self.encoder(**given)
+                inside = (torch.arange(there.shape[2], device=there.device) < frames[:, None])[:, None].to(there.dtype)
+                power = torch.stack([(there.square() * inside).sum(), inside.sum() * there.shape[1]]).float()
+            power = self.share.world.summed(power)  # of all processes' replayed rows
+        if rows:
+            here = output[0][rows][:, :, : there.shape[2]]
+            apart = ((here - there).square() * inside).sum((1, 2)) / (inside.sum((1, 2)) * there.shape[1])
+            self._distance = (apart / (power[0] / power[1])).sum() / len(self.replayed)
 
     def added(self, loss: Any) -> Any:
-        """The training loss with the weighted distance."""
-        return loss + self.weight * self._distance
+        """The training loss with the weighted distance, which is a mean over rows whatever the loss is one of."""
+        by_rows = self.share.row_weight / self.share.loss_weight if self.share.mine else 1.0
+        return loss + self.weight * by_rows * self._distance
 
 
 @contextmanager

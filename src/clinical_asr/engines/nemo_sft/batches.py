@@ -6,7 +6,9 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from clinical_asr.engines.nemo_sft.sharing import Share
 from clinical_asr.errors import AudioError, TrainingError
+from clinical_asr.records import SAMPLE_RATE
 from clinical_asr.speech import read_speech
 from clinical_asr.training import Example
 
@@ -45,16 +47,19 @@ class Batches:
     """Padded batches of one epoch: (signal, samples, tokens, token counts), torch tensors.
 
     Every epoch holds all clinical examples and ``replay`` of the replayed ones, the next in turn (0: all of them). The
-    order depends on ``seed`` and ``epoch`` only, so a resumed run sees what an uninterrupted one would have seen.
+    order depends on ``seed`` and ``epoch`` only, so a resumed run sees what an uninterrupted one would have seen, and
+    so do several processes together: each is given its ``share`` of every batch.
     """
 
     def __init__(
-        self, examples: Sequence[Example], targets: list[list[int]], size: int, seed: int, replay: int = 0
-    ) -> None:
+        self, examples: Sequence[Example], targets: list[list[int]], size: int, seed: int, replay: int = 0,
+        share: Share | None = None,
+    ) -> None:  # fmt: skip
         self.examples, self.targets, self.size, self.seed = examples, targets, size, seed
         self.clinical = [index for index, example in enumerate(examples) if not example.replayed]
         self.pool = [index for index, example in enumerate(examples) if example.replayed]
         self.replay = min(replay or len(self.pool), len(self.pool))
+        self.share = share or Share()
         self.epoch = 1
 
     @property
@@ -101,10 +106,20 @@ class Batches:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        signals = [torch.from_numpy(self._speech(index)) for index in batch]
-        tokens = [torch.tensor(self.targets[index], dtype=torch.long) for index in batch]
+        rows = self.share.fed(batch)
+        signals = [torch.from_numpy(self._speech(index)) for index in rows]
+        tokens = [torch.tensor(self.targets[index], dtype=torch.long) for index in rows]
         lengths = torch.tensor([len(s) for s in signals]), torch.tensor([len(t) for t in tokens])
-        return pad_sequence(signals, batch_first=True), lengths[0], pad_sequence(tokens, batch_first=True), lengths[1]
+        padded = self._as_long_as_all(pad_sequence(signals, batch_first=True), batch)
+        return padded, lengths[0], pad_sequence(tokens, batch_first=True), lengths[1]
+
+    def _as_long_as_all(self, signals: Any, batch: list[int]) -> Any:
+        """Padded like the whole batch, since BatchNorm sees padding too; nobody waits longer for it."""
+        from torch.nn.functional import pad
+
+        longest = max(round(self.examples[index].duration * SAMPLE_RATE) for index in batch)
+        alone = self.share.world.size == 1
+        return signals if alone else pad(signals, (0, max(0, longest - signals.shape[1])))
 
     def _speech(self, index: int) -> Any:
         example = self.examples[index]

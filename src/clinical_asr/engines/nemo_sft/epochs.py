@@ -29,6 +29,7 @@ class Keeper:
         self.collapse: Collapse | None = None
         self.gradients = Gradients()
         self.anchor: Anchor | None = None
+        self.share, self.world = batches.share, batches.share.world
         self.margins = Margins()
         self.reports: list[EpochReport] = []
         self.resumed: dict[str, Any] | None = None
@@ -41,7 +42,7 @@ class Keeper:
         if state is not None:
             self.resumed = state
             self.reports = [EpochReport(**report) for report in state["reports"]]
-            self.best_epoch, self.best_weights = state["best_epoch"], state["best"]
+            self.best_epoch, self.best_weights = state["best_epoch"], state["best"] if self.world.leads else None
             self.steps = state["steps"]
             self.work.keep_best(self.best_weights)
 
@@ -53,6 +54,7 @@ class Keeper:
 
     def start_fit(self, trainer: Any) -> None:
         """Give optimiser and schedule their state back."""
+        self.world.obeys()
         if self.resumed is not None:
             trainer.optimizers[0].load_state_dict(self.resumed.pop("optimizer"))
             trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.resumed.pop("scheduler"))
@@ -62,13 +64,15 @@ class Keeper:
         keep_still(model, self.config)
         self.epoch = len(self.reports) + 1
         self.batches.epoch = self.epoch
-        seed_everything(model, self.config.seed, self.epoch)
+        seed_everything(model, self.config.seed, self.epoch, self.world.rank)
         self.plan, self.seen, self.loss_sum, self.began = self.batches.plan(self.epoch), 0, 0.0, time.monotonic()
 
     def start_batch(self, number: int) -> None:
-        """Tell the anchor which of the rows to come are general speech."""
+        """Weigh the rows to come; tell the anchor which of them are general speech."""
+        self.share.take(self.plan[number])
         if self.anchor is not None:
-            self.anchor.replayed = [self.batches.examples[index].replayed for index in self.plan[number]]
+            rows = self.share.fed(self.plan[number])
+            self.anchor.replayed = [self.batches.examples[index].replayed for index in rows]
 
     def before_step(self, model: Any) -> None:
         """Leave out a step whose gradients are no numbers. Raises TrainingError if they all are."""
@@ -77,12 +81,14 @@ class Keeper:
     def end_batch(self, model: Any, loss: float, rows: int, number: int) -> None:
         """Count the rows; stop at once if the loss is not a number or the model fell silent. Raises TrainingError."""
         where = f"epoch {self.epoch}, batch {number + 1}"
+        strangers = len(self.share.fed(self.plan[number])) - len(self.share.mine)
+        loss, came = self.world.totals(loss / self.world.size, rows - strangers)
         if not math.isfinite(loss):
             mend = "lower learning_rate or use precision 32-true; nothing was written"
             raise TrainingError(f"the loss is {loss}", where, mend)
-        if rows != len(self.plan[number]):
-            raise TrainingError(f"{rows} rows came where {len(self.plan[number])} were declared", where)
-        self.seen, self.loss_sum = self.seen + rows, self.loss_sum + loss
+        if came != len(self.plan[number]):
+            raise TrainingError(f"{came:g} rows came where {len(self.plan[number])} were declared", where)
+        self.seen, self.loss_sum = self.seen + len(self.plan[number]), self.loss_sum + loss
         if (number + 1) % self.config.accumulate_grad_batches == 0 or number + 1 == len(self.plan):
             self.steps += 1
             if self.steps == 1 and self.collapse is not None:
@@ -100,7 +106,7 @@ class Keeper:
         metrics = self._judge(model)
         report = EpochReport(self.epoch, self.loss_sum / len(self.plan), self.seen, seconds, metrics)
         self.reports.append(report)
-        weights = weights_of(model)
+        weights = weights_of(model) if self.world.leads else {}
         if self._is_best(metrics):
             self.best_epoch, self.best_weights = self.epoch, weights
             self.work.keep_best(weights)
@@ -121,7 +127,7 @@ class Keeper:
         return rank(Candidate(self.epoch, 1.0, dict(metrics)), self.margins) < rank(best, self.margins)
 
     def _save(self, trainer: Any, weights: Any) -> None:
-        if self.epoch == self.config.epochs:
+        if self.epoch == self.config.epochs or not self.world.leads:
             return
         state = {"epoch": self.epoch, "steps": self.steps, "best_epoch": self.best_epoch, "weights": weights}
         state |= {"reports": [asdict(report) for report in self.reports]}
@@ -160,15 +166,19 @@ def left_as_it_was(model: Any) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def seed_everything(model: Any, seed: int, epoch: int) -> None:
-    """Torch (dropout, dither, GPU SpecAugment) and the private generators of SpecAugment's masks."""
+def seed_everything(model: Any, seed: int, epoch: int, rank: int = 0) -> None:
+    """Torch (dropout, dither, GPU SpecAugment) and the private generators of SpecAugment's masks.
+
+    Each process of a run draws its own: the same masks for all their rows would be fewer masks.
+    """
     import torch
 
-    torch.manual_seed(seed * 1000 + epoch)
-    random.seed(seed * 1000 + epoch)
+    own = seed * 1000 + epoch + rank * 2**32
+    torch.manual_seed(own)
+    random.seed(own)
     for index, module in enumerate(model.modules()):
         if isinstance(getattr(module, "_rng", None), random.Random):
-            module._rng.seed(f"{seed}/{epoch}/{index}")
+            module._rng.seed(f"{seed}/{epoch}/{index}" + (f"/{rank}" if rank else ""))
 
 
 def as_callback(keeper: Keeper) -> Any:

@@ -29,14 +29,15 @@ def precision(wanted: str, on: str) -> str:
     return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
-def hardware(on: str) -> str:
-    """The device in words."""
+def hardware(on: str, processes: int = 1) -> str:
+    """The device in words, and how many of its kind work together."""
     import torch
 
+    times = f"{processes} x " if processes > 1 else ""
     if on == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory
-        return f"{torch.cuda.get_device_name(0)}, {memory / 2**30:.0f} GiB"
-    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+        return f"{times}{torch.cuda.get_device_name(0)}, {memory / 2**30:.0f} GiB"
+    return f"{times}CPU {platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def peak_memory_mb(on: str) -> float:

@@ -1,0 +1,118 @@
+"""One batch over several processes, with the gradient that a single process would have found.
+
+Each process takes every n-th row of the batch. Distributed training averages the processes' gradients, so a process's
+loss counts by its share of the batch, times their number: the average is then the loss of the whole batch. A process
+without a row of its own goes through the motions with another's row, which counts nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from clinical_asr.engines.nemo_sft.ranks import ALONE, World
+
+
+class Share:
+    """What this process has of the batch that is trained now."""
+
+    def __init__(self, world: World = ALONE, targets: Sequence[Sequence[int]] = (), reduction: str = "") -> None:
+        self.world, self.targets, self.reduction = world, targets, reduction
+        self.mine: list[int] = []
+        self.loss_weight = self.row_weight = 1.0
+
+    def rows_of(self, batch: list[int]) -> list[int]:
+        """Rows of a batch that are this process's own.
+
+        >>> [Share(World(rank, 2)).rows_of([4, 7, 1]) for rank in (0, 1)]
+        [[4, 1], [7]]
+        """
+        return batch[self.world.rank :: self.world.size]
+
+    def fed(self, batch: list[int]) -> list[int]:
+        """Rows that the model is really given: never none."""
+        return self.rows_of(batch) or batch[:1]
+
+    def take(self, batch: list[int]) -> None:
+        """Weights of the batch that comes next, for a loss that is a mean over rows, a mean over tokens or a sum.
+
+        >>> share = Share(World(0, 2), [[1], [1, 2], [1, 2, 3]])
+        >>> share.take([0, 1, 2]); round(share.loss_weight, 3)
+        1.333
+        """
+        self.mine = self.rows_of(batch)
+        self.row_weight = self.world.size * len(self.mine) / len(batch)
+        self.loss_weight = self.row_weight
+        if self.reduction == "mean_volume":
+            tokens = [sum(len(self.targets[row]) for row in rows) for rows in (self.mine, batch)]
+            self.loss_weight = self.world.size * tokens[0] / tokens[1]
+        elif self.reduction == "sum":
+            self.loss_weight = float(self.world.size * bool(self.mine))
+
+
+@contextmanager
+def weighted(model: Any, share: Share) -> Iterator[None]:
+    """While open, a training step's loss counts as much as the share is worth."""
+    if share.world.size == 1:
+        yield
+        return
+    own = model.training_step
+
+    @functools.wraps(own)
+    def step(batch: Any, batch_idx: int) -> Any:
+        found = own(batch, batch_idx)
+        return {**found, "loss": found["loss"] * share.loss_weight}
+
+    model.training_step = step
+    try:
+        yield
+    finally:
+        del model.training_step
+
+
+@contextmanager
+def whole_batch_norm(model: Any, share: Share) -> Iterator[None]:
+    """While open, BatchNorm in training takes the statistics of the whole batch, on GPU and CPU alike."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)] if share.world.size > 1 else []
+    for norm in norms:
+        norm.forward = functools.partial(_normalised, norm, share)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _normalised(norm: Any, share: Share, values: Any) -> Any:
+    """BatchNorm of ``values``, shape (batch, channels, ...), as if all processes' rows stood in one batch."""
+    import torch
+
+    if not norm.training:
+        return type(norm).forward(norm, values)
+    over = [axis for axis in range(values.dim()) if axis != 1]
+    shape = [-1 if axis == 1 else 1 for axis in range(values.dim())]
+    counts = float(bool(share.mine))  # a row that is another's is normalised and not counted
+    wide = values.float()
+    number = share.world.summed(torch.tensor(counts * values.numel() / values.shape[1], device=values.device))
+    mean = share.world.summed(counts * wide.sum(over)) / number
+    apart = wide - mean.view(shape)
+    variance = share.world.summed(counts * apart.square().sum(over)) / number
+    _remember(norm, mean.detach(), variance.detach() * number / (number - 1).clamp(min=1))
+    normal = apart * (variance + norm.eps).rsqrt().view(shape)
+    if norm.affine:
+        normal = normal * norm.weight.view(shape) + norm.bias.view(shape)
+    return normal.to(values.dtype)
+
+
+def _remember(norm: Any, mean: Any, variance: Any) -> None:
+    """Move the running statistics, as ``torch.nn.BatchNorm1d`` does."""
+    if not norm.track_running_stats:
+        return
+    norm.num_batches_tracked.add_(1)
+    momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean, momentum)
+    norm.running_var.lerp_(variance, momentum)
