@@ -207,15 +207,14 @@ def _chosen_sentences(
     rows: Sequence[ClinicalUtterance], draw: _Draw, config: SplitConfig, category: EntityCategory
 ) -> set[str]:
     """A share of one category's sentences, spread over its terms; each term keeps a sentence to be trained on."""
-    of_term: dict[str, list[str]] = defaultdict(list)
+    of_term: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        if draw.sentence[row.id] not in of_term[normalise(row.term)]:
-            of_term[normalise(row.term)].append(draw.sentence[row.id])
+        of_term[normalise(row.term)].add(draw.sentence[row.id])
     rng = _rng(config, f"sentences/{category}")
     pools = [
         rng.sample(sorted(of_term[term]), len(of_term[term]))[1:] for term in rng.sample(sorted(of_term), len(of_term))
     ]
-    in_turn = [pool[i] for i in range(len(rows)) for pool in pools if i < len(pool)]
+    in_turn = [pool[i] for i in range(max(map(len, pools), default=0)) for pool in pools if i < len(pool)]
     wanted = max(1, int(config.hold_out_sentences * len({draw.sentence[row.id] for row in rows})))
     return set(list(dict.fromkeys(in_turn))[:wanted])
 
