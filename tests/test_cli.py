@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 import board
@@ -330,6 +331,38 @@ def test_scores_of_folders_with_a_list_of_terms(tmp_path: Path, cli: Cli) -> Non
     assert {"wer", "cer", "ser", "ker", "rows", "words", "terms", "by_category", "by_term"} <= found.keys()
     assert (found["ker"], found["terms"]["false_insertions"], found["terms"]["precision"]) == (0.5, 1, 0.5)
     assert found["by_term"]["cefazolin"]["misses"] == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "message"),
+    [
+        (b"a b\nc d\n", b"a b\n", "{r} / {h}: 2 and 1 lines: they are not aligned"),
+        (b"a\n\n", b"a\nb\n", "{r} line 2: is empty, but something was heard"),
+        (b"a\ncaf\xe9\n", b"a\nb\n", "{r} line 2: is not UTF-8"),
+        (b'{"id": "x", "text": "a"}\n' * 2, b'{"id": "x", "text": "a"}\n', "{r} line 2, id: x stands twice"),
+        (b'{"id": "x", "text": "a"}', b'{"id": "y", "text": "a"}', "{h}: lacks 1 of the other side's rows: x"),
+        (b'{"id": "x", "text": "a", "term": "b"}', b'{"id": "x", "text": "a"}', "{r}, row x: term 'b' is not in its"),
+        (b'{"id": "x", "text": "..."}', b'{"id": "x", "text": "a"}', "{r}, row x: reference is empty"),
+    ],
+)
+def test_transcripts_that_cannot_be_scored_are_named_with_their_place(
+    said: bytes, heard: bytes, message: str, tmp_path: Path, cli: Cli
+) -> None:
+    suffix = ".jsonl" if said.startswith(b"{") else ".txt"
+    r, h = tmp_path / f"r{suffix}", tmp_path / f"h{suffix}"
+    r.write_bytes(said)
+    h.write_bytes(heard)
+    ran = cli("scores", "--reference", r, "--hypothesis", h)
+    assert ran.code == 2 and ran.err.count("\n") == 1 and ran.out == ""
+    assert ran.err.startswith(f"error: {message.format(r=r, h=h)}")
+
+
+def test_a_ranking_names_the_file_whose_row_is_wrong(tmp_path: Path, cli: Cli) -> None:
+    good = hypotheses(tmp_path / "good.jsonl", board.rows(3, 1))
+    *right, wrong = board.rows(3, 1)
+    bad = hypotheses(tmp_path / "bad.jsonl", [*right, msgspec.structs.replace(wrong, term="b")])
+    ran = cli("leaderboard", good, bad)
+    assert ran.code == 2 and ran.err.startswith(f"error: {bad}, row r00002")
 
 
 def test_scores_written_once_are_read_like_hypotheses(tmp_path: Path, cli: Cli) -> None:

@@ -25,15 +25,28 @@ from clinical_asr.text import normaliser as _function
 _CHUNK = 4096  # rows scored at a time: large enough to be fast, small enough for flat memory
 
 
+class RowError(ScoringError):
+    """A row that cannot be scored, named by its id and its recording."""
+
+    def __init__(self, what: str, row: Hypothesis, mend: str) -> None:
+        recording = f" ({row.audio_filepath})" if row.audio_filepath else ""
+        super().__init__(what, where=f"row {row.id or '?'}{recording}", mend=mend)
+
+    def within(self, file: object) -> RowError:
+        """The same, with the file that the row stands in; only who read it knows."""
+        self.where = f"{file}, {self.where}"
+        return self
+
+
 def score(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> list[Score]:
-    """Counts of every row. Raises ScoringError naming the row: see :func:`iter_scores`."""
+    """Counts of every row. Raises RowError naming the row: see :func:`iter_scores`."""
     return list(iter_scores(hypotheses, normaliser))
 
 
 def iter_scores(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> Iterator[Score]:
     """Counts row by row, a chunk in memory at a time.
 
-    Raises ScoringError naming the row if its id is missing or stands twice, if its reference is empty, or if its term
+    Raises RowError naming the row if its id is missing or stands twice, if its reference is empty, or if its term
     is not in its reference: such a row would count as a hit or a miss of nothing.
     """
     clean = _function(normaliser)
@@ -42,7 +55,7 @@ def iter_scores(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORM
         for row in rows:
             if not row.id or row.id in seen:
                 why = "stands twice" if row.id else "has no id"
-                raise ScoringError(why, where=_place(row), mend="run: clinical-asr manifest check")
+                raise RowError(why, row, "run: clinical-asr manifest check")
             seen.add(row.id)
         yield from _score_chunk(rows, clean)
 
@@ -64,14 +77,10 @@ def _score_chunk(rows: Sequence[Hypothesis], clean: Callable[[str], str]) -> Ite
         yield _score_row(row, tally)
 
 
-def _place(row: Hypothesis) -> str:
-    return f"row {row.id or '?'}" + (f" ({row.audio_filepath})" if row.audio_filepath else "")
-
-
 def _reference(row: Hypothesis, clean: Callable[[str], str]) -> str:
     reference = clean(row.text)
     if not reference:
-        raise ScoringError("reference is empty", where=_place(row), mend="write what was said, or leave the row out")
+        raise RowError("reference is empty", row, "write what was said, or leave the row out")
     return reference
 
 
@@ -81,7 +90,7 @@ def _keywords(row: Hypothesis, reference: str, hypothesis: str, clean: Callable[
     term = _clean_term(row.term, clean)
     if not term or f" {term} " not in f" {reference} ":
         why = f"term {row.term!r} is not in its reference {row.text!r}" if term else f"term {row.term!r} is empty"
-        raise ScoringError(why, where=_place(row), mend="correct the term or the reference")
+        raise RowError(why, row, "correct the term or the reference")
     return count_keyword(reference, hypothesis, term)
 
 
@@ -116,7 +125,7 @@ def _stratum(name: Any, row: Hypothesis) -> Stratum | None:
         return Stratum(name)
     except ValueError:
         known = ", ".join(stratum.value for stratum in Stratum)
-        raise ScoringError(f"stratum {name!r} is unknown", where=_place(row), mend=f"use one of: {known}") from None
+        raise RowError(f"stratum {name!r} is unknown", row, f"use one of: {known}") from None
 
 
 def signature(hypotheses: Sequence[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> Signature:

@@ -15,7 +15,7 @@ def read_scored(path: Path, normaliser: str = "") -> tuple[list[Score], Signatur
 
     Raises ManifestError or ScoringError naming the row; ConfigError if a score file used another normaliser.
     """
-    from clinical_asr.scores import score, signature
+    from clinical_asr.scores import RowError, score, signature
     from clinical_asr.text import DEFAULT_NORMALISER
     from clinical_asr.transcripts import read_transcripts
 
@@ -23,7 +23,10 @@ def read_scored(path: Path, normaliser: str = "") -> tuple[list[Score], Signatur
         return _read_scores(path, normaliser)
     hypotheses = read_transcripts(path)
     chosen = normaliser or DEFAULT_NORMALISER
-    return score(hypotheses, chosen), signature(hypotheses, chosen)
+    try:
+        return score(hypotheses, chosen), signature(hypotheses, chosen)
+    except RowError as error:
+        raise error.within(path) from None
 
 
 def signature_of(scores: Path) -> Path:

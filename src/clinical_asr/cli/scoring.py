@@ -39,13 +39,18 @@ def scores(
     """
     from clinical_asr.jsonl import write_json
     from clinical_asr.relocation import seen_from
+    from clinical_asr.scores import RowError
     from clinical_asr.summary import summarise
     from clinical_asr.terms import read_terms
 
     for target in filter(None, (json, output)):
         o.not_over(target, path, reference, hypothesis, terms)
     rows = _transcripts(path, reference, hypothesis)
-    summary = summarise(rows, read_terms(terms) if terms else None, normaliser)
+    listed = read_terms(terms) if terms else None
+    try:
+        summary = summarise(rows, listed, normaliser)
+    except RowError as error:
+        raise error.within(path or reference) from None
     if output:
         _write_scores(output, seen_from(output.parent, rows, (path or output).parent), normaliser)
     if json:
