@@ -262,8 +262,11 @@ def test_a_manifest_grows_behind_its_old_lines(tmp_path: Path) -> None:
     more = build(grown, render(grown, tmp_path / "audio", speak), tmp_path / "audio", tmp_path)
     done = extend(path, more)
     assert path.read_bytes().startswith(old + b"\n") and (done.kept, done.added) == (len(rows), len(more) - len(rows))
+    assert done.again == done.kept == len(rows)
     assert sum(done.noise_levels.values()) == len(more)
     assert done.seconds == pytest.approx(sum(row.duration for row in more))
+    fewer = extend(path, rows[1:])  # a term was dropped: its rows stay, and are told of
+    assert (fewer.kept, fewer.again, fewer.added) == (len(more), len(rows) - 1, 0)
 
 
 # --- plan -------------------------------------------------------------------------------------------------------------

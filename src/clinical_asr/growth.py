@@ -22,6 +22,8 @@ class Growth:
 
     kept: int = 0
     added: int = 0
+    again: int = 0
+    """Rows handed in that were there: the other rows kept are of an earlier plan."""
     seconds: Seconds = 0.0
     noise_levels: Counter[str] = field(default_factory=Counter)
     suspects: list[tuple[str, str]] = field(default_factory=list)
@@ -40,7 +42,9 @@ def extend(path: Path, rows: Iterable[ClinicalUtterance]) -> Growth:
         for row in rows:
             if row.extra.get("suspect"):
                 done.suspects.append((row.audio_filepath, str(row.extra["suspect"])))
-            if row.audio_filepath not in known:
+            if row.audio_filepath in known:
+                done.again += 1
+            else:
                 known.add(row.audio_filepath)
                 file.write(msgspec.json.encode(to_dict(row)) + b"\n")
                 _count(done, row.duration, row.noise_level)

@@ -48,7 +48,7 @@ def audio(
     allow: o.AllowSpeech = "",
     tls_ca: o.TlsCa = None,
     requests_per_minute: o.RequestsPerMinute = 0.0,
-    workers: Annotated[int, typer.Option(help="Processes that speak; 0: one for each core. espeak only.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that speak; 0: one for each core. espeak only.", min=0)] = 0,
     yes: o.Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     seed: o.Seed = 42,
@@ -64,6 +64,7 @@ def audio(
     """
     from clinical_asr.audio import Plan, audition_plans
     from clinical_asr.config import SynthesisConfig
+    from clinical_asr.errors import ConfigError
     from clinical_asr.jsonl import read_rows
     from clinical_asr.records import Pronunciation
 
@@ -78,6 +79,8 @@ def audio(
     if audition_only:
         _speak(audition_plans(Plan(rows, said, config)), order, "audition.jsonl")
         return
+    if auditions and not auditions.exists():
+        raise ConfigError("no such file", str(auditions), "check the path, or leave --auditions out")
     verdicts = auditions or output_folder / "auditions.jsonl"
     heard = rows if dry_run else _heard(rows, said, verdicts, waive_audition, order)
     _speak(Plan(heard, said, config), order, "manifest.jsonl")
@@ -144,7 +147,8 @@ def _heard(
         record_waiver(folder / "cycle_notes.md", waiver, waived)
         typer.echo(f"audition waived for {len(waived)} terms: written to {folder / 'cycle_notes.md'}")
     if len(kept) < len(terms):
-        typer.echo(f"{len(terms) - len(kept)} terms were dropped by the listener")
+        stay = "; rows of them from before stay in the manifest" if (folder / "manifest.jsonl").exists() else ""
+        typer.echo(f"{len(terms) - len(kept)} terms were dropped by the listener{stay}")
     names = {term.term for term in kept}
     return RowFile(rows.path, rows.kind, lambda row: row.term in names)
 
@@ -173,7 +177,8 @@ def _speak(plans: Plan | list[ClipPlan], order: _Order, name: str) -> None:
         )
         rows = iter_build(zip(plans, made, strict=True), clips, order.folder)
         done = extend(order.folder / name, progress(cast("list[Any]", Counted(ahead.rows, rows)), "synthesise"))
-    kept = f" ({done.kept} kept, {done.added} added)" if done.kept else ""
+    earlier = f", {done.kept - done.again} of them not of this plan" if done.kept > done.again else ""
+    kept = f" ({done.kept} kept{earlier}; {done.added} added)" if done.kept else ""
     typer.echo(f"{order.folder / name}: {told(done.noise_levels, 'rows')}{kept}; {done.seconds:.0f} s of audio")
     for audio_filepath, suspect in done.suspects[:10]:
         typer.echo(f"listen to {order.folder / audio_filepath}: {suspect}")
