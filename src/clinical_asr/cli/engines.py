@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clinical_asr.boosting import Boosting
+    from clinical_asr.engines.nemo_sft.ranks import World
     from clinical_asr.hypotheses import Transcriber
     from clinical_asr.judge import Listen
-    from clinical_asr.training import TrainModel
+    from clinical_asr.training import Evaluate, OnStep, TrainingJob, TrainingReport, TrainModel
 
 
 def synthesiser() -> Callable[[str, str], NDArray[np.float32]]:
@@ -114,11 +115,31 @@ def boosted(plain: Transcriber, boosting: Boosting) -> Transcriber:
 
 
 def trainer() -> TrainModel:
-    """The fine-tuning engine."""
+    """The fine-tuning engine. Started by torchrun, each process trains its share and all but the first one end there.
+
+    Raises ConfigError if torchrun's variables are incomplete.
+    """
     from clinical_asr.engines.nemo_sft import train
 
     quiet()
-    return train
+    world = processes()
+    if world.size == 1:
+        return train
+
+    def together(job: TrainingJob, evaluate: Evaluate | None, on_step: OnStep | None) -> TrainingReport:
+        report = train(job, evaluate, on_step, world=world)
+        if not world.leads:
+            raise SystemExit(0)
+        return report
+
+    return together
+
+
+def processes() -> World:
+    """The processes that torchrun has started, or this one alone. Raises ConfigError."""
+    from clinical_asr.engines.nemo_sft.ranks import World
+
+    return World.of(os.environ)
 
 
 def listener() -> Listen:

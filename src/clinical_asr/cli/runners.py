@@ -3,11 +3,14 @@
 | runner | what runs there |
 |---|---|
 | ``local`` | this package, in this process |
+| ``torchrun`` or ``torchrun:2`` | this package, in a process for each GPU, or in so many |
 | ``container`` or ``container:podman`` | NeMo's stock script in NeMo's image, on this machine |
 | ``ssh:user@host`` | this package there, with the interpreter ``--remote-python`` |
 | ``ssh+container:user@host`` | NeMo's stock script in NeMo's image, there |
 | ``slurm`` or ``slurm:partition`` | this package as a batch job, submitted with ``--yes`` |
 | ``brev`` | NeMo's stock script on a rented GPU, after a typed YES |
+
+``ssh`` and ``slurm`` use ``--gpus-per-node`` GPUs together, ``slurm`` of ``--nodes`` machines.
 """
 
 from __future__ import annotations
@@ -25,29 +28,61 @@ if TYPE_CHECKING:
 
 Runner = Annotated[
     str,
-    typer.Option(help="Where training runs: local, container[:podman], ssh:HOST, ssh+container:HOST, slurm, brev."),
+    typer.Option(
+        help="Where training runs: local, torchrun[:N], container[:podman], ssh:HOST, ssh+container:HOST, "
+        "slurm[:PARTITION], brev."
+    ),
 ]
 RemotePython = Annotated[str, typer.Option(help="Python of the environment on the ssh or Slurm machine.")]
 MaxCost = Annotated[float, typer.Option(help="Dollars after which a rented machine is ended.", min=0.1)]
+Nodes = Annotated[int, typer.Option(help="Machines that train together, with --runner slurm.", min=1)]
+GpusPerNode = Annotated[
+    int, typer.Option(help="GPUs of each machine that train together, with --runner ssh or slurm.", min=1)
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Submit the Slurm script that is shown; answers nothing about money.")]
 
 
-def runner(wanted: str, remote_python: str, max_cost: float, yes: bool) -> TrainModel:
-    """The training engine behind ``--runner``. Raises ConfigError for a runner there is not."""
+def runner(
+    wanted: str, remote_python: str, max_cost: float, yes: bool, nodes: int = 1, gpus_per_node: int = 1
+) -> TrainModel:
+    """The training engine behind ``--runner``. Raises ConfigError for a runner there is not, or not on many GPUs."""
     from clinical_asr.errors import ConfigError
 
     kind, _, detail = wanted.partition(":")
     made = _RUNNERS.get(kind)
     if made is None or not _DETAILS[kind].fullmatch(detail):
-        mend = "use local, container[:podman], ssh:HOST, ssh+container:HOST, slurm[:PARTITION] or brev"
+        mend = "use local, torchrun[:N], container[:podman], ssh:HOST, ssh+container:HOST, slurm[:PARTITION] or brev"
         raise ConfigError(f"{wanted!r} is no runner", "--runner", mend)
-    return made(detail, {"python": remote_python, "max_cost": max_cost, "yes": yes})
+    for flag, number, runners in (("--nodes", nodes, ("slurm",)), ("--gpus-per-node", gpus_per_node, ("slurm", "ssh"))):
+        if number > 1 and kind not in runners:
+            mend = "on the GPUs of this machine use --runner torchrun:N"
+            raise ConfigError(f"works with {' and '.join(runners)}, not with {kind}", flag, mend)
+    settings = {"python": remote_python, "max_cost": max_cost, "yes": yes, "nodes": nodes, "gpus": gpus_per_node}
+    return made(detail, settings)
+
+
+def in_one_process(what: str) -> None:
+    """Raises ConfigError if torchrun has started several: only fine-tuning itself can be shared."""
+    from clinical_asr.cli.engines import processes
+    from clinical_asr.errors import ConfigError
+
+    size = processes().size
+    if size > 1:
+        raise ConfigError(f"runs in one process, not in {size}", what, "start it plainly, with --runner torchrun:N")
 
 
 def _local(detail: str, settings: dict[str, Any]) -> TrainModel:
     from clinical_asr.cli.engines import trainer
 
     return lambda *job: trainer()(*job)
+
+
+def _torchrun(detail: str, settings: dict[str, Any]) -> TrainModel:
+    from clinical_asr.engines.runners.hosts import Local
+    from clinical_asr.engines.runners.package import PackageRunner
+    from clinical_asr.engines.runners.torchrun import EVERY_GPU, Torchrun
+
+    return PackageRunner(Torchrun(Local(), detail or EVERY_GPU), sys.executable)
 
 
 def _container(detail: str, settings: dict[str, Any]) -> TrainModel:
@@ -59,8 +94,10 @@ def _container(detail: str, settings: dict[str, Any]) -> TrainModel:
 def _ssh(detail: str, settings: dict[str, Any]) -> TrainModel:
     from clinical_asr.engines.runners.hosts import Ssh
     from clinical_asr.engines.runners.package import PackageRunner
+    from clinical_asr.engines.runners.torchrun import Torchrun
 
-    return PackageRunner(Ssh(detail), settings["python"])
+    host, gpus = Ssh(detail), settings["gpus"]
+    return PackageRunner(host if gpus == 1 else Torchrun(host, str(gpus)), settings["python"])
 
 
 def _ssh_container(detail: str, settings: dict[str, Any]) -> TrainModel:
@@ -78,7 +115,8 @@ def _slurm(detail: str, settings: dict[str, Any]) -> TrainModel:
         typer.echo(script)
         return bool(settings["yes"])
 
-    return PackageRunner(Slurm(agrees, partition=detail), settings["python"])
+    slurm = Slurm(agrees, partition=detail, gpus=settings["gpus"], nodes=settings["nodes"])
+    return PackageRunner(slurm, settings["python"])
 
 
 def _brev(detail: str, settings: dict[str, Any]) -> TrainModel:
@@ -99,6 +137,7 @@ def _typed(text: str) -> str:
 
 _DETAILS = {
     "local": re.compile(""),
+    "torchrun": re.compile("([1-9][0-9]{0,2})?"),
     "container": re.compile("(docker|podman)?"),
     "ssh": re.compile(r"[\w.@][\w.@:\[\]-]*"),  # a leading hyphen would be an option of ssh
     "ssh+container": re.compile(r"[\w.@][\w.@:\[\]-]*"),
@@ -108,6 +147,7 @@ _DETAILS = {
 """What may stand behind the colon."""
 _RUNNERS: dict[str, Callable[[str, dict[str, Any]], TrainModel]] = {
     "local": _local,
+    "torchrun": _torchrun,
     "container": _container,
     "ssh": _ssh,
     "ssh+container": _ssh_container,

@@ -109,6 +109,8 @@ def finetune(
     ] = None,
     data_root: o.DataRoot = None,
     runner: r.Runner = "local",
+    nodes: r.Nodes = 1,
+    gpus_per_node: r.GpusPerNode = 1,
     remote_python: r.RemotePython = "python3",
     max_cost: r.MaxCost = 5.0,
     yes: r.Yes = False,
@@ -125,12 +127,12 @@ def finetune(
     --base mini --output adapted_model.nemo
     """
     from clinical_asr.bases import inspect_base
-    from clinical_asr.cli.engines import listener, resolve
+    from clinical_asr.cli.engines import listener, processes, resolve
     from clinical_asr.config import load_recipe
     from clinical_asr.finetune import Outputs
     from clinical_asr.finetune import finetune as tune
 
-    config, trainer = load_recipe(recipe), r.runner(runner, remote_python, max_cost, yes)
+    config, trainer = load_recipe(recipe), r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node)
     path = resolve(base, sha256=sha256)
     inspect_base(path)
     start = _base(base, path)
@@ -140,13 +142,14 @@ def finetune(
     ledger = output.with_name(f"{output.stem}.ledger.jsonl")
     outputs = Outputs(model=output, info=output.with_name("training_run_info.json"), ledger=ledger)
     if learning_curve:
+        r.in_one_process("--learning-curve")
         _learning_curve(path, config, (learn, judge, general), output, trainer)
         return
     if _is_done(outputs, start, config, learn):
         typer.echo(f"{output}: complete already")
         return
     engines = (trainer, listener())
-    on_step = steps("training")
+    on_step = steps("training") if processes().leads else None
     report = tune(start, config, learn, judge, general, outputs, *engines, selection_guard=weigh, on_step=on_step)
     _show_training(report, outputs)
 
@@ -197,6 +200,7 @@ def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | N
 
     if manifest is None or not lacks_texts(manifest):
         return _recordings(manifest, data_root)
+    r.in_one_process("transcribing --replay, which has no texts,")
     rows, failed = bare_rows(manifest)
     hyps, ledger = (output.with_name(f"{output.stem}.{name}.jsonl") for name in ("replay", "replay_ledger"))
     if not hyps.exists():

@@ -99,6 +99,8 @@ def cycle(
     normaliser: o.Normaliser = "clinical-v1",
     seed: o.Seed = 42,
     runner: r.Runner = "local",
+    nodes: r.Nodes = 1,
+    gpus_per_node: r.GpusPerNode = 1,
     remote_python: r.RemotePython = "python3",
     max_cost: r.MaxCost = 5.0,
     yes: r.Yes = False,
@@ -120,7 +122,9 @@ def cycle(
     from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig
     from clinical_asr.cycle import Cycle
 
-    decides, trainer = o.categories(priority), r.runner(runner, remote_python, max_cost, yes)
+    r.in_one_process("cycle")
+    trainer = r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node)
+    decides = o.categories(priority)
     request = _request(
         base, recipe, sha256=sha256, manifest=manifest, terms=terms, guard=guard, replay=replay,
         selection=selection, data_root=data_root, overrides=overrides, auditions=auditions,

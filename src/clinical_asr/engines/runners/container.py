@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from clinical_asr.config import TrainingConfig, halved
+from clinical_asr.config import TrainingConfig
 from clinical_asr.engines.runners import outcome, stock
 from clinical_asr.engines.runners.hosts import Host, Local
 from clinical_asr.engines.runners.staging import Stage, log_of, stage, staged_beside
-from clinical_asr.errors import ConfigError, TrainingError
+from clinical_asr.errors import ConfigError
 from clinical_asr.training import Evaluate, OnStep, TrainingJob, TrainingReport
 
 WORKSPACE = PurePosixPath("/workspace")
@@ -43,24 +43,16 @@ class ContainerRunner:
             raise ConfigError("has no rows, and NeMo's script needs some", "validation", "split with a larger share")
         folder = staged_beside(job.output)
         staged = stage(job.base, {"train": job.examples, "validation": job.validation}, folder, WORKSPACE)
-        config, notes = self._until_it_fits(staged, job)
+        log = log_of(job.output)
+
+        def run(config: TrainingConfig) -> int:
+            return self._run(staged, config, len(job.examples), log)
+
+        config, halvings = outcome.until_it_fits(job.config, run, log, outcome.last_words)
+        notes = [f"trained by NeMo's stock script in {self.image}", *halvings]
         report = outcome.collect(staged.here, job, config, notes)
         shutil.rmtree(folder)
         return replace(report, seconds=round(time.monotonic() - began, 1))
-
-    def _until_it_fits(self, staged: Stage, job: TrainingJob) -> tuple[TrainingConfig, list[str]]:
-        config, notes = job.config, [f"trained by NeMo's stock script in {self.image}"]
-        while True:
-            log = log_of(job.output)
-            code = self._run(staged, config, len(job.examples), log)
-            if code == 0:
-                return config, notes
-            if not outcome.ran_out_of_memory(log) or config.batch_size == 1:
-                raise TrainingError(f"the script ended with exit code {code}: {outcome.last_words(log)}",
-                                    str(log), "read the log, mend the cause and run the command again")  # fmt: skip
-            full, config = config.batch_size, halved(config)
-            went_on = f"went on with {config.batch_size}, accumulating {config.accumulate_grad_batches}"
-            notes.append(f"out of memory at batch {full}: {went_on}")
 
     def _run(self, staged: Stage, config: TrainingConfig, rows: int, log: Path) -> int:
         shutil.rmtree(staged.here / stock.RESULTS, ignore_errors=True)

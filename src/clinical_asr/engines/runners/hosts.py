@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import shlex
+import signal
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
 from clinical_asr.errors import TrainingError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PRCTL: Any = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 class Host(Protocol):
@@ -97,13 +103,16 @@ class Ssh:
 def run_logged(command: Sequence[str], log: Path) -> int:
     """Run a command, its output appended to ``log`` line by line; on Ctrl-C it is asked to end, then killed.
 
+    On Linux it is asked to end, too, when this process is killed, however that is done.
+
     Raises TrainingError if there is no such program.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as file:
         file.write(f"$ {shlex.join(command)}\n".encode())
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                                       preexec_fn=_end_with_parent if _PRCTL else None)  # fmt: skip
         except FileNotFoundError:
             raise _absent(command[0]) from None
         try:
@@ -113,7 +122,13 @@ def run_logged(command: Sequence[str], log: Path) -> int:
             raise
 
 
-def _end(process: subprocess.Popen[bytes], patience: float = 20.0) -> None:
+def _end_with_parent() -> None:
+    """In the child, before the command starts: SIGTERM when the parent dies."""
+    _PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[bytes], patience: float = 40.0) -> None:
+    """Ask it, then kill it; torchrun takes up to 30 s to end its processes."""
     process.terminate()
     try:
         process.wait(patience)

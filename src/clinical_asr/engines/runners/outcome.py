@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from clinical_asr.bases import adopt
-from clinical_asr.config import TrainingConfig
+from clinical_asr.config import TrainingConfig, halved
 from clinical_asr.cycle import file_digest
 from clinical_asr.engines.runners import stock
 from clinical_asr.engines.runners.staging import log_of
@@ -15,7 +16,12 @@ from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
 
 _LOADED = re.compile(r"Dataset (?:successfully )?loaded with (\d+) (?:files|items)")
 _SCORED = re.compile(r"val_wer=([0-9.]+?)-epoch=(\d+)")
-_NO_MEMORY = re.compile(r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|CUDA error: out of memory")
+_NO_MEMORY = re.compile(
+    "CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|CUDA error: out of memory"
+    "|a GPU's memory is too small for its share"  # said by one of several processes of this package
+)
+_KILLED = re.compile(r"^\s*traceback : (Signal \d+ .*)", re.MULTILINE)
+_DESERTED = "another process of the run has ended"
 
 
 def collect(staged: Path, job: TrainingJob, config: TrainingConfig, notes: list[str]) -> TrainingReport:
@@ -72,6 +78,26 @@ def _epochs(results: Path, rows: int) -> tuple[EpochReport, ...]:
     )
 
 
+def until_it_fits(
+    config: TrainingConfig, run: Callable[[TrainingConfig], int], log: Path, words: Callable[[Path], str]
+) -> tuple[TrainingConfig, list[str]]:
+    """Run; out of memory, again at half the batch and twice the accumulation. What it ran with, and notes of that.
+
+    Raises TrainingError with the run's ``words`` and where its log lies.
+    """
+    notes: list[str] = []
+    while True:
+        code = run(config)
+        if code == 0:
+            return config, notes
+        if not ran_out_of_memory(log) or config.batch_size == 1:
+            mend = "read the log, mend the cause and run the command again"
+            raise TrainingError(f"training ended with exit code {code}: {words(log)}", str(log), mend)
+        full, config = config.batch_size, halved(config)
+        went_on = f"went on with {config.batch_size}, accumulating {config.accumulate_grad_batches}"
+        notes.append(f"out of memory at batch {full}: {went_on}")
+
+
 def ran_out_of_memory(log: Path) -> bool:
     """Whether the last run in ``log`` ended because the GPU was full."""
     return _NO_MEMORY.search(_last_run(log)) is not None
@@ -84,6 +110,18 @@ def last_words(log: Path) -> str:
     """
     lines = [line.strip() for line in _last_run(log).splitlines()[1:] if line.strip()]
     return lines[-1] if lines else "it said nothing"
+
+
+def complaint(log: Path) -> str:
+    """What this package said was wrong when it ran elsewhere, or which signal ended it; else its last words.
+
+    Of several processes the one that failed counts, not those that it deserted.
+    """
+    text = _last_run(log)
+    said = [line.strip() for line in text.splitlines() if line.startswith("error: ")]
+    signals = [f"{found} (one of its processes)" for found in _KILLED.findall(text)]
+    own = [line for line in said if _DESERTED not in line]
+    return (own + signals + said + [last_words(log)])[0]
 
 
 def _last_run(log: Path) -> str:

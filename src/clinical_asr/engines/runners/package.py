@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,9 +16,10 @@ import msgspec
 import yaml
 
 from clinical_asr.bases import adopt
+from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import file_digest
 from clinical_asr.engines.runners.hosts import Host
-from clinical_asr.engines.runners.outcome import last_words
+from clinical_asr.engines.runners.outcome import complaint, until_it_fits
 from clinical_asr.engines.runners.staging import log_of, stage, staged_beside
 from clinical_asr.errors import TrainingError
 from clinical_asr.jsonl import read_json, write_text
@@ -42,22 +43,24 @@ class PackageRunner:
     def __call__(self, job: TrainingJob, evaluate: Evaluate | None, on_step: OnStep | None) -> TrainingReport:
         """Stage, run there, bring back. Validation rows are judged there; ``evaluate`` is not called.
 
-        Raises TrainingError with the run's last words and where its log lies.
+        What a run that was broken off has left in the staged folder is continued. Raises TrainingError with what was
+        wrong there and where the log lies.
         """
         folder = staged_beside(job.output)
         parts = manifests(job)
         stage(job.base, parts, folder, THERE)
-        recipe = msgspec.to_builtins(msgspec.structs.replace(job.config, selection_fraction=0.0))
-        write_text(folder / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
         log = log_of(job.output)
-        with self.host.holding(folder) as there:
-            code = self.host.run(self.command(there, set(parts)), log)
-        if code:
-            what = f"fine-tuning ended with exit code {code}: {last_words(log)}"
-            raise TrainingError(what, str(log), "read the log, mend the cause and run the command again")
+
+        def run(config: TrainingConfig) -> int:
+            recipe = msgspec.to_builtins(msgspec.structs.replace(config, selection_fraction=0.0))
+            write_text(folder / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
+            with self.host.holding(folder) as there:
+                return self.host.run(self.command(there, set(parts)), log)
+
+        _, notes = until_it_fits(job.config, run, log, complaint)
         report = collect(folder / OUTPUT, job.output)
         shutil.rmtree(folder)
-        return report
+        return replace(report, notes=(*notes, *report.notes))
 
     def command(self, there: PurePosixPath, parts: Set[str] = frozenset(("train", "validation"))) -> list[str]:
         """What runs there, over the manifests of these names.

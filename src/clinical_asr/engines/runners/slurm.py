@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from clinical_asr.engines.runners.hosts import run_logged
+from clinical_asr.engines.runners.torchrun import spread
 from clinical_asr.errors import FlywheelError
 from clinical_asr.jsonl import write_text
 
 SCRIPT = "job.sh"
+FIRST_NODE = 'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
+MEET = ('--rdzv-id="$SLURM_JOB_ID"', '--rdzv-endpoint="$head:$((20000 + SLURM_JOB_ID % 10000))"')
+"""Where the nodes' processes find each other: a port of its own for each job, in case two share a node."""
+_SUBMITTED = re.compile(r"^Submitted batch job (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Slurm:
     time: str = "02:00:00"
     partition: str = ""
     gpus: int = 1
+    """On each node; a process for each."""
+    nodes: int = 1
 
     @contextmanager
     def holding(self, folder: Path) -> Iterator[PurePosixPath]:
@@ -30,7 +39,7 @@ class Slurm:
         yield PurePosixPath(folder.resolve())
 
     def run(self, command: Sequence[str], log: Path) -> int:
-        """Write the script, show it, submit it and wait; the exit code is the job's.
+        """Write the script, show it, submit it and wait; the exit code is the job's. Whoever stops waiting cancels it.
 
         Raises FlywheelError, naming the script, if the person does not agree to submit it.
         """
@@ -38,7 +47,11 @@ class Slurm:
         write_text(script, self.script(command, log))
         if not self.agrees(script.read_text(encoding="utf-8")):
             raise FlywheelError("was written and not submitted", str(script), "read it, then repeat with --yes")
-        return run_logged(["sbatch", "--wait", str(script)], log)
+        try:
+            return run_logged(["sbatch", "--wait", str(script)], log)
+        except BaseException:
+            _cancel(log)
+            raise
 
     def script(self, command: Sequence[str], log: Path) -> str:
         """The batch script; its output is appended to ``log``.
@@ -49,7 +62,7 @@ class Slurm:
         #SBATCH --job-name=clinical-asr
         #SBATCH --nodes=1
         #SBATCH --ntasks=1
-        #SBATCH --gpus=1
+        #SBATCH --gpus-per-node=1
         #SBATCH --time=02:00:00
         #SBATCH --output=/work/x.log
         #SBATCH --open-mode=append
@@ -57,7 +70,31 @@ class Slurm:
         srun python -m clinical_asr
         <BLANKLINE>
         """
-        wanted = {"job-name": "clinical-asr", "nodes": 1, "ntasks": 1, "gpus": self.gpus, "time": self.time,
-                  "output": log.resolve(), "open-mode": "append", "partition": self.partition}  # fmt: skip
+        wanted = {"job-name": "clinical-asr", "nodes": self.nodes, "ntasks": self.nodes, "gpus-per-node": self.gpus,
+                  "time": self.time, "output": log.resolve(), "open-mode": "append",
+                  "partition": self.partition}  # fmt: skip
         lines = [f"#SBATCH --{name}={value}" for name, value in wanted.items() if value]
-        return "\n".join(["#!/bin/bash", *lines, f"srun {shlex.join(command)}", ""])
+        return "\n".join(["#!/bin/bash", *lines, *self.steps(command), ""])
+
+    def steps(self, command: Sequence[str]) -> list[str]:
+        """What the job runs: the command itself, or torchrun on every node, which ends on all if it fails on one.
+
+        >>> for line in Slurm(agrees=lambda script: False, gpus=4, nodes=2).steps(["python", "-m", "it", "a b"]):
+        ...     print(line)
+        head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+        srun --kill-on-bad-exit=1 python -m torch.distributed.run --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d \
+--rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$head:$((20000 + SLURM_JOB_ID % 10000))" -m it 'a b'
+        """
+        if self.nodes * self.gpus == 1:
+            return [f"srun {shlex.join(command)}"]
+        layout = [f"--nnodes={self.nodes}", f"--nproc-per-node={self.gpus}", "--rdzv-backend=c10d"]
+        python = shlex.join(spread(command[:1], layout))
+        return [FIRST_NODE, f"srun --kill-on-bad-exit=1 {python} {' '.join(MEET)} {shlex.join(command[1:])}"]
+
+
+def _cancel(log: Path) -> None:
+    """``scancel`` of the job that the log speaks of last, if any was submitted."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    submitted = _SUBMITTED.findall(text[text.rfind("\n$ ") + 1 :])
+    if submitted:
+        subprocess.run(["scancel", submitted[-1]], capture_output=True, check=False, stdin=subprocess.DEVNULL)
