@@ -140,3 +140,37 @@ def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "clip.wav") as part:
         part.write_bytes(b"whole")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("clip.wav", b"whole")]
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from clinical_asr.jsonl import append_csv, append_row
+from clinical_asr.overrides import COLUMNS, Override
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+row = Override(term="heparin", ipa="x" * 60, verified_by="me", verified_at="2026-01-02")
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, resource.RLIM_INFINITY))
+try:
+    append_csv(path, row, COLUMNS) if path.suffix == ".csv" else append_row(path, row)
+except OSError as error:
+    print(error.filename)
+"""
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o.jsonl"])
+def test_a_line_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(name: str, tmp_path: Path) -> None:
+    """The file may grow by 20 bytes: the system writes as much and refuses the rest."""
+    path = tmp_path / name
+    path.write_text("term,ipa,verified_by,verified_at,notes\n")
+    before = path.read_bytes()
+    ran = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, timeout=60)
+    assert ran.stdout.strip() == str(path), ran
+    assert path.read_bytes() == before
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(IsADirectoryError) as refused:
+        write_rows(tmp_path / "out", [entry(1)])
+    assert refused.value.filename == str(tmp_path / "out") and list(tmp_path.iterdir()) == [tmp_path / "out"]

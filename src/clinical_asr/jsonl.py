@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -150,10 +151,29 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 def append_row(path: Path, row: Row) -> None:
     """Add one row to a file that only ever grows (a journal, verdicts); on disk when this returns."""
+    _append(path, msgspec.json.encode(to_dict(row)) + b"\n")
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Add to a file all of it or, on a full disk, nothing; on disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write(msgspec.json.encode(to_dict(row)) + b"\n")
-        _flush_to_disk(file.fileno(), file)
+    with path.open("ab", buffering=0) as file:
+        begin, left = file.tell(), content
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            if os.fstat(file.fileno()).st_size == begin + len(content) - len(left):  # nobody else has added meanwhile
+                with suppress(OSError):
+                    os.ftruncate(file.fileno(), begin)
+            raise _named(error, path) from None
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The same error; one of an open file does not say which file that is."""
+    error.filename = error.filename or str(path)
+    return error
 
 
 class RowWriter:
@@ -220,6 +240,8 @@ class atomic_path:  # noqa: N801 - reads as a function
             settle(self.part, self.path)
         else:
             self.part.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                _named(error, self.path)
 
 
 def _refuse_folder(path: Path) -> None:
@@ -355,10 +377,7 @@ def append_csv(path: Path, row: Row, columns: Sequence[str]) -> None:
     if new:
         writer.writeheader()
     writer.writerow(_cells(row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:  # one write: a line is there whole or not at all
-        file.write(("\n" if ends_open else "").encode() + text.getvalue().encode("utf-8"))
-        _flush_to_disk(file.fileno(), file)
+    _append(path, (("\n" if ends_open else "") + text.getvalue()).encode("utf-8"))
 
 
 def _csv_header(path: Path, columns: Sequence[str]) -> tuple[list[str], bool, bool]:

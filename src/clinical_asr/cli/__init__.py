@@ -80,10 +80,11 @@ def _explained(error: Exception) -> str:
     """One line, whatever happened."""
     if isinstance(error, FlywheelError):
         line = str(error)
+    elif _is_of_the_disk(error):
+        where = f"{error.filename}: " if error.filename else ""
+        line = f"{where}{str(error.strerror).lower()}; mend that, then run the same command again: it continues"
     elif isinstance(error, OSError) and error.filename:
         line = f"{error.filename}: {(error.strerror or str(error)).lower()}; check the path, its rights and the disk"
-    elif _is_of_the_disk(error):
-        line = f"{str(error.strerror).lower()}; mend that, then run the same command again: it continues"
     else:
         line = (
             f"{type(error).__name__}: {error}; this is a fault of the program: run it again with --debug and report it"
