@@ -143,12 +143,13 @@ class Ear:
         except ModelError as error:
             raise NotBoostable(error.what) from error
 
-    def speed(self, strength: float) -> float | None:
-        """Seconds of audio heard in a second of work, over the rows that choose."""
+    def speeds(self, strength: float) -> tuple[float | None, float | None]:
+        """Seconds of audio heard in a second of the clock and of processor time, over the rows that choose."""
         files = {self.cycle.rung(self.key, strength, part).stem for part in CHOOSING}
         told = [one for one in read_rows(self.cycle.rung_speeds, BatchSpeed) if one.file in files]
-        seconds = sum(one.seconds for one in told)
-        return sum(one.audio for one in told) / seconds if seconds else None
+        audio = sum(one.audio for one in told)
+        wall, cpu = sum(one.seconds for one in told), sum(one.cpu_seconds for one in told)
+        return audio / wall if wall else None, audio / cpu if cpu else None
 
 
 class _Climb:
@@ -258,7 +259,7 @@ class _Climb:
         ear = self.tuned if name in (TUNED, TUNED_BOOSTED) else self.base
         return Climbed(
             name, scores.score(rows, normaliser), scores.score(guard, normaliser),
-            scores.signature(rows, normaliser), strength, ear.speed(strength),
+            scores.signature(rows, normaliser), strength, *ear.speeds(strength),
             training_seconds(self.cycle) if ear is self.tuned else 0.0,
         )  # fmt: skip
 

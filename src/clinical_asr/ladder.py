@@ -78,7 +78,9 @@ class Climbed:
     signature: Signature
     strength: float = 0.0
     speed: float | None = None
-    """Seconds of audio heard in a second of work, on this machine."""
+    """Seconds of audio heard in a second, on this machine."""
+    cpu_speed: float | None = None
+    """The same in a second of processor time, which a busy machine slows less."""
     training: Seconds = 0.0
 
 
@@ -120,7 +122,9 @@ class Rung:
     """Of these, drugs heard as another drug: the gravest error."""
     guard: Guard | None = None
     speed: float | None = None
-    """Seconds of audio heard in a second of work."""
+    """Seconds of audio heard in a second: the real-time factor, upside down."""
+    cpu_speed: float | None = None
+    """The same in a second of processor time."""
     training_minutes: float = 0.0
     model: str = ""
     model_digest: str = ""
@@ -234,7 +238,7 @@ def _rung(
         guard_false_insertions=_unsaid(ListedTerms(one.guard, normaliser, board=vocabulary)),
         confusions=sum(found.count for found in mixed_up),
         drugs_confused=sum(found.count for found in mixed_up if found.kind == "listed drug"),
-        guard=guard, speed=one.speed, training_minutes=one.training / 60,
+        guard=guard, speed=one.speed, cpu_speed=one.cpu_speed, training_minutes=one.training / 60,
         model=one.signature.model, model_digest=one.signature.model_digest,
     )  # fmt: skip
 

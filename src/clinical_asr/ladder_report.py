@@ -8,7 +8,7 @@ from clinical_asr.ladder import BASE, RUNGS, TUNED, Choice, Ladder, Rung
 from clinical_asr.markdown import interval, p_value, percent, signed, table
 
 HEADER = ("rung", "KER", "95 %", "false insertions", "confusions", "WER", "guard WER", "rise", "x real time",
-          "training min", "meets")  # fmt: skip
+          "per CPU second", "training min", "meets")  # fmt: skip
 
 
 def cells(ladder: Ladder) -> list[list[str]]:
@@ -25,7 +25,7 @@ def _cells(rung: Rung) -> list[str]:
         f"{rung.confusions}" + (f" ({rung.drugs_confused} drug for drug)" if rung.drugs_confused else ""),
         percent(rung.wer), _fine(guard.wer_after if guard else None),
         "" if rung.name == BASE else _points(guard.difference if guard else None),
-        "–" if rung.speed is None else f"{rung.speed:.0f}",
+        *("–" if speed is None else f"{speed:.0f}" for speed in (rung.speed, rung.cpu_speed)),
         f"{rung.training_minutes:.1f}", "yes" if rung.meets else "no",
     ]  # fmt: skip
 
@@ -111,7 +111,8 @@ def notes(ladder: Ladder) -> list[str]:
     """What the numbers mean and what they do not, a sentence or two each."""
     told = [_about_the_list(ladder)] if any(rung.strength for rung in ladder.rungs) else []
     told += _about_insertions(ladder)
-    told.append("Speed is that of the rows that choose, on this machine, as busy as it was.")
+    told.append("Speed: seconds of audio in a second of the clock, on this machine as busy as it was, and of processor "
+                "time; on the rows that choose.")  # fmt: skip
     if ladder.left_out:
         told.append(f"{ladder.left_out} rows could not be heard on some rung and count on none.")
     if any(rung.tried and rung.name in RUNGS[RUNGS.index(TUNED) :] for rung in ladder.rungs):
