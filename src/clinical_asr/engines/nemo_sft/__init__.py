@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from clinical_asr.engines.nemo_sft.batches import Batches, tokenize
 from clinical_asr.engines.nemo_sft.epochs import Keeper, as_callback, weights_of
 from clinical_asr.engines.nemo_sft.mixing import Start, candidates
 from clinical_asr.engines.nemo_sft.ranks import ALONE, World
+from clinical_asr.engines.nemo_sft.rehearsal import Card, LongestRows, TooLarge, rehearse
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, learnt_by_heart
 from clinical_asr.engines.nemo_sft.sharing import Share, weighted, whole_batch_norm
 from clinical_asr.engines.nemo_sft.store import WorkFolder
@@ -48,6 +50,8 @@ class _Run:
     config: TrainingConfig
     """Effective: batch, accumulation and precision as they really are."""
     world: World
+    card: Card | None = None
+    """Whose memory is tried with the longest rows before the first step; ``None`` to find out by training."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -80,19 +84,22 @@ def train(
     *,
     state_worth: Seconds = 20.0,
     world: World = ALONE,
+    card: Card | None = None,
 ) -> TrainingReport:
     """Fine-tune ``job.base`` on ``job.examples`` and write ``job.output`` and its ``.sha256``.
 
     The best epoch by normalised (KER, WER) is written, at the best factor of the recipe; without ``evaluate`` the last
     epoch at the first factor. The same call after a kill goes on after the last saved epoch (epochs are saved once
     they are worth ``state_worth`` seconds). Raises ModelError for a base the method refuses, TrainingError when rows,
-    losses or memory do not allow to go on.
+    losses or memory do not allow to go on. With a ``card`` the longest rows are tried on it first, so that a batch that
+    is too large for it is halved before the first step.
 
     In a ``world`` of several processes each calls this with the same job and trains its share of every batch; the
     first one calls ``evaluate`` and ``on_step`` and writes, and all return its report.
     """
     began = time.monotonic()
     run = _prepare(job, world)
+    run.card = card
     with world.joined(run.device):
         model = world.loosened(restore(job.base, run.device))
         start = Start.of(model, run.config, evaluate) if world.leads else Start()
@@ -175,11 +182,14 @@ def _fit(
             whole_batch_norm(model, share),
             tempfile.TemporaryDirectory() as scratch,
         ):
+            if run.card is not None:
+                fit = partial(_lightning_fit, run, model, epochs=1, scratch=scratch)
+                run.notes.append(rehearse(keeper, model, fit, run.card))
             _lightning_fit(run, model, keeper, remaining, scratch)
     return keeper
 
 
-def _lightning_fit(run: _Run, model: Any, keeper: Keeper, epochs: int, scratch: str) -> None:
+def _lightning_fit(run: _Run, model: Any, keeper: Keeper | LongestRows, epochs: int, scratch: str) -> None:
     import torch
     from lightning.pytorch import Trainer
 
@@ -308,7 +318,8 @@ def _halve_batch(run: _Run, error: MemoryError) -> None:
         raise TrainingError("the GPU's memory is too small for one row", mend=mend) from error
     run.config = halved(run.config)
     smaller, batches = run.config.batch_size, run.config.accumulate_grad_batches
-    run.notes.append(f"out of GPU memory: batch halved to {smaller}, gradients accumulated over {batches} batches")
+    why = str(error) if isinstance(error, TooLarge) else "out of GPU memory"
+    run.notes.append(f"{why}: batch halved to {smaller}, gradients accumulated over {batches} batches")
 
 
 def _use(model: Any, start: Start, keeper: Keeper, found: list[Candidate], margins: Margins) -> Candidate | None:

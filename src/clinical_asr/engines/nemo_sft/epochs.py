@@ -181,8 +181,8 @@ def seed_everything(model: Any, seed: int, epoch: int, rank: int = 0) -> None:
             module._rng.seed(f"{seed}/{epoch}/{index}" + (f"/{rank}" if rank else ""))
 
 
-def as_callback(keeper: Keeper) -> Any:
-    """The keeper as a Lightning callback."""
+def as_callback(keeper: Any) -> Any:
+    """The :class:`Keeper`, or what stands in for it before the first step, as a Lightning callback."""
     from lightning.pytorch import Callback
 
     class Hooks(Callback):  # type: ignore[misc]

@@ -1,0 +1,106 @@
+"""The batch that is tried before the first step: halved where it is too large, and without a trace where it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from clinical_asr.config import load_recipe
+from clinical_asr.errors import TrainingError
+from clinical_asr.jsonl import read_rows
+from clinical_asr.records import Utterance
+from clinical_asr.training import Example, TrainingJob
+
+pytest.importorskip("nemo")
+torch = pytest.importorskip("torch")
+
+from clinical_asr.engines.nemo_sft import train  # noqa: E402
+from clinical_asr.engines.nemo_sft.batches import Batches  # noqa: E402
+from clinical_asr.engines.nemo_sft.rehearsal import GIGABYTE, Gpu  # noqa: E402
+from clinical_asr.nemo_file import restore  # noqa: E402
+
+pytestmark = [pytest.mark.nemo, pytest.mark.skipif(torch.cuda.is_available(), reason="these are the CPU's promises")]
+RECIPE = msgspec.structs.replace(load_recipe("smoke"), epochs=1, learning_rate=3e-3)
+
+
+class FakeCard:
+    """2 GiB and 1 GiB for each row of the largest batch it has seen, of ``gigabytes``."""
+
+    def __init__(self, gigabytes: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gigabytes, self.tried, self.trained = gigabytes, list[list[int]](), list[int]()
+        self._trying = False
+        collate = Batches._collate
+
+        def seen(batches: Batches, batch: list[int]) -> Any:
+            if self._trying:
+                self.tried.append(batch)
+            else:
+                self.trained.append(len(batch))
+            return collate(batches, batch)
+
+        monkeypatch.setattr(Batches, "_collate", seen)
+
+    def available(self) -> int:
+        return int(self.gigabytes * GIGABYTE)
+
+    def reset(self) -> None:
+        self._trying = not self._trying
+
+    def peak(self) -> int:
+        return (2 + len(self.tried[-1])) * GIGABYTE
+
+
+@pytest.fixture
+def job(tiny_ctc: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
+    rows = read_rows(tiny_manifest, Utterance)[:9]
+    examples = [Example(row.id, tiny_manifest.parent / row.audio_filepath, row.text, row.duration) for row in rows]
+    return TrainingJob(tiny_ctc, tuple(examples), RECIPE, tmp_path / "out" / "adapted_model.nemo")
+
+
+def weights(path: Path) -> dict[str, Any]:
+    return dict(restore(path).state_dict())
+
+
+def test_a_batch_that_fits_is_tried_and_leaves_no_trace(
+    job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = dataclasses.replace(job, output=tmp_path / "plain.nemo")
+    train(plain)
+    card = FakeCard(10, monkeypatch)
+    report = train(job, card=card)
+    longest = sorted(job.examples, key=lambda example: -example.duration)[:4]
+    assert [[job.examples[index] for index in batch] for batch in card.tried] == [longest, longest]
+    assert sum(card.trained) == 9 and report.batch_size == 4
+    assert "the longest 4 rows need 6.0 of 10.0 GiB" in report.notes
+    one, other = weights(job.output), weights(plain.output)
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_batch_that_is_too_large_is_halved_before_anything_is_trained(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = FakeCard(4.5, monkeypatch)
+    report = train(job, card=card)
+    # After the halving, two steps are four passes.
+    assert [len(batch) for batch in card.tried] == [4, 4, 2, 2, 2, 2]
+    assert sum(card.trained) == 9 and max(card.trained) == 2
+    assert (report.batch_size, report.accumulate_grad_batches, report.steps) == (2, 2, 3)
+    told = "the longest 4 rows need 6.0 of 4.5 GiB: too little is left: batch halved to 2"
+    assert any(note.startswith(told) for note in report.notes)
+
+
+def test_a_card_too_small_for_one_row_is_an_error_and_no_model(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = FakeCard(2.5, monkeypatch)
+    with pytest.raises(TrainingError, match="too small for one row"):
+        train(job, card=card)
+    assert not card.trained and not job.output.exists()
+
+
+def test_without_a_gpu_there_is_nothing_to_fit(job: TrainingJob) -> None:
+    assert "nothing to fit: there is no GPU" in train(job, card=Gpu()).notes
