@@ -96,8 +96,10 @@ def _normalised(norm: Any, share: Share, values: Any) -> Any:
     over = [axis for axis in range(values.dim()) if axis != 1]
     shape = [-1 if axis == 1 else 1 for axis in range(values.dim())]
     counts = float(bool(share.mine))  # a row that is another's is normalised and not counted
-    wide = values.float()
-    number = share.world.summed(torch.tensor(counts * values.numel() / values.shape[1], device=values.device))
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    number = share.world.summed(
+        torch.tensor(counts * values.numel() / values.shape[1], device=wide.device, dtype=wide.dtype)
+    )
     mean = share.world.summed(counts * wide.sum(over)) / number
     apart = wide - mean.view(shape)
     variance = share.world.summed(counts * apart.square().sum(over)) / number
@@ -114,5 +116,5 @@ def _remember(norm: Any, mean: Any, variance: Any) -> None:
         return
     norm.num_batches_tracked.add_(1)
     momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
-    norm.running_mean.lerp_(mean, momentum)
-    norm.running_var.lerp_(variance, momentum)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_(variance.to(norm.running_var.dtype), momentum)
