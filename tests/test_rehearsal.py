@@ -104,3 +104,29 @@ def test_a_card_too_small_for_one_row_is_an_error_and_no_model(
 
 def test_without_a_gpu_there_is_nothing_to_fit(job: TrainingJob) -> None:
     assert "nothing to fit: there is no GPU" in train(job, card=Gpu()).notes
+
+
+@pytest.mark.parametrize("runner", ["container", "ssh:gpu1", "torchrun:2"])
+def test_only_this_process_can_try_before_the_first_step(runner: str) -> None:
+    from clinical_asr.cli.runners import runner as made
+    from clinical_asr.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="--fit"):
+        made(runner, "python3", 5.0, False, fit=True)
+
+
+def test_fit_through_the_command(tiny_ctc: Path, tiny_manifest: Path, tmp_path: Path) -> None:
+    """Without a GPU it says so, and trains all the same."""
+    import json
+
+    from typer.testing import CliRunner
+
+    from clinical_asr.cli import app
+
+    (tmp_path / "recipe.yaml").write_text("epochs: 1\nprecision: 32-true\n")
+    words = ["--train", str(tiny_manifest), "--base", str(tiny_ctc), "--recipe", str(tmp_path / "recipe.yaml")]
+    done = CliRunner().invoke(app, ["finetune", *words, "--output", str(tmp_path / "out" / "m.nemo"), "--fit"])
+    assert done.exit_code == 0, done.output
+    assert "nothing to fit: there is no GPU" in done.output
+    story = json.loads((tmp_path / "out" / "training_run_info.json").read_text())
+    assert "nothing to fit: there is no GPU" in story["notes"] and "fit" not in story["recipe"]

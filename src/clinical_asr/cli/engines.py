@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,17 +115,22 @@ def boosted(plain: Transcriber, boosting: Boosting) -> Transcriber:
     return BoostedTranscriber(plain, boosting)
 
 
-def trainer() -> TrainModel:
+def trainer(fit: bool = False) -> TrainModel:
     """The fine-tuning engine. Started by torchrun, each process trains its share and all but the first one end there.
 
-    Raises ConfigError if torchrun's variables are incomplete.
+    With ``fit`` the longest rows are tried on the GPU before the first step. Raises ConfigError if torchrun's variables
+    are incomplete, or for ``fit`` in several processes: they would have to be of one mind.
     """
     from clinical_asr.engines.nemo_sft import train
+    from clinical_asr.engines.nemo_sft.rehearsal import Gpu
+    from clinical_asr.errors import ConfigError
 
     quiet()
     world = processes()
     if world.size == 1:
-        return train
+        return partial(train, card=Gpu()) if fit else train
+    if fit:
+        raise ConfigError("works in one process only", "--fit", "leave it out: a batch that is too large is halved")
 
     def together(job: TrainingJob, evaluate: Evaluate | None, on_step: OnStep | None) -> TrainingReport:
         report = train(job, evaluate, on_step, world=world)

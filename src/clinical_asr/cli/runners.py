@@ -39,11 +39,24 @@ Nodes = Annotated[int, typer.Option(help="Machines that train together, with --r
 GpusPerNode = Annotated[
     int, typer.Option(help="GPUs of each machine that train together, with --runner ssh or slurm.", min=1)
 ]
+Fit = Annotated[
+    bool,
+    typer.Option(
+        "--fit",
+        help="Try the longest rows on the GPU before the first step, and halve a batch that is too large for it.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Submit the Slurm script that is shown; answers nothing about money.")]
 
 
 def runner(
-    wanted: str, remote_python: str, max_cost: float, yes: bool, nodes: int = 1, gpus_per_node: int = 1
+    wanted: str,
+    remote_python: str,
+    max_cost: float,
+    yes: bool,
+    nodes: int = 1,
+    gpus_per_node: int = 1,
+    fit: bool = False,
 ) -> TrainModel:
     """The training engine behind ``--runner``. Raises ConfigError for a runner there is not, or not on many GPUs."""
     from clinical_asr.errors import ConfigError
@@ -57,8 +70,11 @@ def runner(
         if number > 1 and kind not in runners:
             mend = "on the GPUs of this machine use --runner torchrun:N"
             raise ConfigError(f"works with {' and '.join(runners)}, not with {kind}", flag, mend)
+    if fit and kind != "local":
+        mend = "leave it out: elsewhere a batch is halved once it has turned out too large"
+        raise ConfigError(f"works with local, not with {kind}", "--fit", mend)
     settings = {"python": remote_python, "max_cost": max_cost, "yes": yes, "nodes": nodes, "gpus": gpus_per_node}
-    return made(detail, settings)
+    return made(detail, {**settings, "fit": fit})
 
 
 def in_one_process(what: str) -> None:
@@ -74,7 +90,7 @@ def in_one_process(what: str) -> None:
 def _local(detail: str, settings: dict[str, Any]) -> TrainModel:
     from clinical_asr.cli.engines import trainer
 
-    return lambda *job: trainer()(*job)
+    return lambda *job: trainer(settings["fit"])(*job)
 
 
 def _torchrun(detail: str, settings: dict[str, Any]) -> TrainModel:

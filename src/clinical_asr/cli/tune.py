@@ -111,6 +111,7 @@ def finetune(
     runner: r.Runner = "local",
     nodes: r.Nodes = 1,
     gpus_per_node: r.GpusPerNode = 1,
+    fit: r.Fit = False,
     remote_python: r.RemotePython = "python3",
     max_cost: r.MaxCost = 5.0,
     yes: r.Yes = False,
@@ -132,7 +133,7 @@ def finetune(
     from clinical_asr.finetune import Outputs
     from clinical_asr.finetune import finetune as tune
 
-    config, trainer = load_recipe(recipe), r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node)
+    config, trainer = load_recipe(recipe), r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit)
     path = resolve(base, sha256=sha256)
     inspect_base(path)
     start = _base(base, path)

@@ -101,6 +101,7 @@ def cycle(
     runner: r.Runner = "local",
     nodes: r.Nodes = 1,
     gpus_per_node: r.GpusPerNode = 1,
+    fit: r.Fit = False,
     remote_python: r.RemotePython = "python3",
     max_cost: r.MaxCost = 5.0,
     yes: r.Yes = False,
@@ -123,7 +124,7 @@ def cycle(
     from clinical_asr.cycle import Cycle
 
     r.in_one_process("cycle")
-    trainer = r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node)
+    trainer = r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit)
     decides = o.categories(priority)
     request = _request(
         base, recipe, sha256=sha256, manifest=manifest, terms=terms, guard=guard, replay=replay,
