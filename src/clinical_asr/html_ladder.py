@@ -11,7 +11,7 @@ from markupsafe import Markup
 from clinical_asr import jsonl, tradeoff
 from clinical_asr.html_page import Placed, from_page, page_data, render
 from clinical_asr.ladder import Climbed, Ladder
-from clinical_asr.ladder_report import HEADER, about_the_choice, cells, notes
+from clinical_asr.ladder_report import HEADER, about_the_choice, cells, notes, standing
 from clinical_asr.ranking import System, rank
 from clinical_asr.records import Stratum
 from clinical_asr.tally import Score
@@ -32,6 +32,7 @@ def ladder_html(
         header=HEADER,
         lines=list(zip(ladder.rungs, cells(ladder), strict=True)),
         notes=[*(about_the_choice(name, choice) for name, choice in ladder.choices.items()), *notes(ladder)],
+        standing=standing(ladder),
         plot=_plot(ladder),
         ranking=ranking,
         decision=None,

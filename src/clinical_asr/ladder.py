@@ -190,7 +190,7 @@ def ladder(
     cheapest = next((rung for rung in rungs if rung.meets), None)
     return Ladder(
         cheapest=cheapest.name if cheapest else "",
-        reason=_reason(cheapest, rungs, target),
+        reason=_reason(cheapest, target),
         target=target,
         priority_categories=[category.value for category in config.priority_categories],
         rungs=rungs,
@@ -294,9 +294,8 @@ def _points(difference: float) -> str:
     return f"{100 * difference:.2f} points"
 
 
-def _reason(cheapest: Rung | None, rungs: Sequence[Rung], target: Target) -> str:
+def _reason(cheapest: Rung | None, target: Target) -> str:
     asked = f"KER at most {_percent(target.ker)}, general WER at most {100 * target.rise:+.2f} points"
-    if cheapest is not None:
-        return f"{cheapest.name} is the cheapest rung that meets the target ({asked}): {cheapest.because}"
-    told = "; ".join(f"{rung.name}: {rung.because}" for rung in rungs if rung.tried)
-    return f"no rung meets the target ({asked}): {told}"
+    if cheapest is None:
+        return f"no rung meets the target ({asked})"
+    return f"{cheapest.name} is the cheapest rung that meets the target ({asked}): {cheapest.because}"

@@ -47,7 +47,7 @@ def ladder_markdown(ladder: Ladder) -> str:
         f"KER of {', '.join(ladder.priority_categories)} on {base.rows} held-out rows of {base.terms} taught terms; "
         f"WER on all {ladder.rows} held-out rows; guard WER on {ladder.guard_rows} rows of general speech.",
         table(HEADER, cells(ladder)),
-        _not_tried(ladder),
+        "\n".join(f"- {line}." for line in standing(ladder)),
         _against(ladder),
         _other_rows(ladder),
         *(_trials(name, choice) for name, choice in ladder.choices.items()),
@@ -58,8 +58,10 @@ def ladder_markdown(ladder: Ladder) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _not_tried(ladder: Ladder) -> str:
-    return "\n".join(f"- {rung.name}: not available, {rung.because}." for rung in ladder.rungs if not rung.tried)
+def standing(ladder: Ladder) -> list[str]:
+    """Of each rung whether it meets the target and why, or why it was not tried."""
+    words = {(True, True): "meets the target", (True, False): "falls short", (False, False): "not available"}
+    return [f"{rung.name}: {words[rung.tried, rung.meets]}, {rung.because}" for rung in ladder.rungs]
 
 
 def _against(ladder: Ladder) -> str:
@@ -80,9 +82,9 @@ def _span(low: float | None, high: float | None, places: int) -> str:
 
 
 def _other_rows(ladder: Ladder) -> str:
-    lines = [[r.name, f"{r.misses}/{r.occurrences}", percent(r.ker_taught), percent(r.ker_never_taught), r.because]
+    lines = [[r.name, f"{r.misses}/{r.occurrences}", percent(r.ker_taught), percent(r.ker_never_taught)]
              for r in ladder.rungs if r.tried]  # fmt: skip
-    header = ("KER of", "missed", "taught, all categories", "never taught", "target")
+    header = ("KER of", "missed", "taught, all categories", "never taught")
     return f"## Other held-out terms\n\n{table(header, lines)}"
 
 
@@ -148,5 +150,6 @@ def about_the_choice(name: str, choice: Choice) -> str:
     """
     if choice.borrowed:
         return f"{name} takes the base's strength, {choice.strength:g}: every row that could choose was trained on."
+    tried = ", ".join(f"{trial.strength:g}" for trial in choice.trials)
     by = f"{choice.rows} training rows and {choice.general_rows} of general speech"
-    return f"Chosen by {by}; no held-out row and none of the guard set was listened to for it."
+    return f"{name}: {choice.strength:g} of {tried}, chosen by {by}; no held-out row and none of the guard set chose."

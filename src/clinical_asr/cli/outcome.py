@@ -36,15 +36,13 @@ def show_comparison(found: Comparison) -> None:
 
 def show_ladder(found: Ladder) -> None:
     """Boosting and fine-tuning side by side, the cheapest rung that will do, and what must be known of it."""
-    from clinical_asr.ladder_report import HEADER, cells, notes
+    from clinical_asr.ladder_report import HEADER, cells, notes, standing
 
-    table("\nLadder, cheapest rung first; false insertions in held-out rows + in general speech", HEADER, cells(found))
-    for rung in found.rungs:
-        if not rung.tried:
-            tell(f"{rung.name}: not available, {rung.because}")
-    tell(f"ladder:   {found.reason}")
-    for note in notes(found):
-        tell(f"          {note}")
+    names, *columns = zip(HEADER, *cells(found), strict=True)  # a line a number: four rungs fit where eleven do not
+    table(f"\nLadder: {found.reason}", names, columns)
+    typer.echo("false insertions: in held-out rows + in general speech")
+    for line in (*standing(found), *notes(found)):
+        tell(f"- {line}")
 
 
 def _changed(line: Change) -> tuple[object, ...]:
