@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,16 +18,19 @@ from typing import Any
 import msgspec
 import pytest
 import soundfile
+import yaml
 
 import sshd as loopback
 from clinical_asr.config import TrainingConfig, load_recipe
 from clinical_asr.cycle import file_digest
-from clinical_asr.engines.runners import stock
+from clinical_asr.engines.nemo_sft import NO_MEMORY
+from clinical_asr.engines.runners import outcome, stock
 from clinical_asr.engines.runners.brev import Brev
 from clinical_asr.engines.runners.container import ContainerRunner
 from clinical_asr.engines.runners.hosts import Local, Ssh
 from clinical_asr.engines.runners.package import PackageRunner
 from clinical_asr.engines.runners.slurm import Slurm
+from clinical_asr.engines.runners.torchrun import Torchrun
 from clinical_asr.errors import ConfigError, FlywheelError, TrainingError
 from clinical_asr.jsonl import iter_objects
 from clinical_asr.rental import Rental
@@ -313,6 +317,79 @@ def _as_clinical(example: Example) -> Example:
     return Example(example.id, example.audio, example.text, example.duration, {**example.row, **fields})
 
 
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+class Recorded:
+    """A host that runs nothing: it notes the command and the batch of the recipe, and answers as it is told."""
+
+    def __init__(self, said: str) -> None:
+        self.said, self.commands, self.batches = said, [], []
+
+    @contextmanager
+    def holding(self, folder: Path) -> Iterator[PurePosixPath]:
+        self.folder = folder
+        yield PurePosixPath(folder)
+
+    def run(self, command: Any, log: Path) -> int:
+        self.commands.append(list(command))
+        self.batches.append(yaml.safe_load((self.folder / "recipe.yaml").read_text())["batch_size"])
+        with log.open("a") as file:
+            file.write(f"$ it\n{self.said}\n")
+        return 1
+
+
+def test_torchrun_starts_the_package_in_several_processes(job: TrainingJob) -> None:
+    host = Recorded("error: row row3: its audio cannot be used")
+    with pytest.raises(TrainingError, match=r"exit code 1: error: row row3: its audio cannot be used"):
+        PackageRunner(Torchrun(host, "2"), "/opt/asr/bin/python")(job, None, None)
+    expected = ["/opt/asr/bin/python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    assert host.commands[0][:8] == [*expected, "-m", "clinical_asr", "finetune"] and len(host.commands) == 1
+
+
+def test_processes_out_of_memory_are_started_again_at_half_the_batch(job: TrainingJob) -> None:
+    host = Recorded(f"error: batch of 4 on 2 GPUs: {NO_MEMORY}; halve it")
+    with pytest.raises(TrainingError, match=NO_MEMORY):
+        PackageRunner(Torchrun(host, "2"))(job, None, None)
+    assert host.batches == [4, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["error: a", "E torch.distributed", "====="], "error: a"),
+        (
+            ["error: process 1 of 2: another process of the run has ended", "error: row 7: bad", "==="],
+            "error: row 7: bad",
+        ),
+        (
+            [
+                "error: process 1 of 2: another process of the run has ended",
+                "  traceback : Signal 9 (SIGKILL) received",
+            ],
+            "Signal 9 (SIGKILL) received (one of its processes)",
+        ),
+        (["ModuleNotFoundError: No module named clinical_asr"], "ModuleNotFoundError: No module named clinical_asr"),
+    ],
+)
+def test_the_process_that_failed_is_heard_not_those_it_deserted(lines: list[str], said: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("\n".join(["$ before", "error: of an earlier run", "$ now", *lines]))
+    assert outcome.complaint(log) == said
+
+
+def test_what_a_runner_started_ends_when_it_is_killed(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from clinical_asr.engines.runners.hosts import run_logged\n"
+        f"run_logged(['sleep', '3219'], Path({str(tmp_path / 'log')!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    assert _within(10, lambda: _running("sleep 3219"))
+    process.kill()
+    process.wait(30)
+    assert _within(10, lambda: not _running("sleep 3219")), "it was left behind"
+
+
 # --- Slurm ------------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +403,32 @@ def test_a_batch_script_is_shown_before_it_is_submitted(tmp_path: Path, calls: P
     assert agreed.run(["echo", "hello there"], tmp_path / "train.log") == 0
     assert "hello there\n" in (tmp_path / "train.log").read_text()
     assert agreed.run(["false"], tmp_path / "train.log") == 1
+
+
+def test_a_job_on_two_nodes_runs_once_on_each(tmp_path: Path, calls: Path) -> None:
+    python = tmp_path / "python with space"
+    python.write_text('#!/bin/sh\nshift 2\necho "$@"\n')
+    python.chmod(0o755)
+    slurm = Slurm(agrees=lambda script: True, nodes=2, gpus=4)
+    assert slurm.run([str(python), "-m", "it", "a b"], tmp_path / "train.log") == 0
+    said = [line for line in (tmp_path / "train.log").read_text().splitlines() if line.startswith("--nnodes")]
+    assert len(said) == 2 and said[0] == said[1] and said[0].endswith(" -m it a b")
+    words = dict(word.split("=") for word in said[0].split() if "=" in word)
+    assert words["--nnodes"] == "2" and words["--nproc-per-node"] == "4" and words["--rdzv-backend"] == "c10d"
+    assert words["--rdzv-endpoint"].startswith("localhost:2") and int(words["--rdzv-id"])
+
+
+def test_a_job_that_nobody_waits_for_is_cancelled(tmp_path: Path, calls: Path) -> None:
+    code = (
+        "from pathlib import Path; from clinical_asr.engines.runners.slurm import Slurm\n"
+        f"Slurm(agrees=lambda script: True).run(['sleep', '3221'], Path({str(tmp_path / 'log')!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    assert _within(10, lambda: _running("sleep 3221"))
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    assert noted(calls)[-1][0] == "scancel" and int(noted(calls)[-1][1])
+    assert _within(10, lambda: not _running("sleep 3221"))
 
 
 # --- renting ----------------------------------------------------------------------------------------------------------
@@ -422,12 +525,35 @@ def test_a_rental_that_cannot_be_ended_is_shouted_about(
 
 
 @pytest.mark.parametrize(
-    "runner", ["nowhere", "ssh", "ssh:", "brev:now", "local:2", "container:sh", "ssh:-oProxyCommand=id"]
+    "runner", ["nowhere", "ssh", "ssh:", "brev:now", "local:2", "container:sh", "ssh:-oProxyCommand=id", "torchrun:0"]
 )
 def test_a_runner_there_is_not_is_refused(runner: str) -> None:
     command = [sys.executable, "-m", "clinical_asr", "finetune", "--train", "x", "--validation", "y"]
     done = subprocess.run([*command, "--runner", runner], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and f"error: --runner: '{runner}' is no runner" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--gpus-per-node", "2"], "--gpus-per-node: works with slurm and ssh, not with local"),
+        (["--runner", "ssh:me@there", "--nodes", "2"], "--nodes: works with slurm, not with ssh"),
+    ],
+)
+def test_many_gpus_need_a_runner_that_has_them(options: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "clinical_asr", "finetune", "--train", "x", "--validation", "y", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and f"error: {said}" in done.stderr
+
+
+@pytest.mark.parametrize("told", [{"RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, {}])
+def test_a_cycle_is_not_shared(told: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "clinical_asr", "cycle", "--base", "mini"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "WORLD_SIZE": "2", **told}
+    )
+    wanted = "cycle: runs in one process, not in 2" if told else "start it with torchrun"
+    assert done.returncode == 2 and wanted in done.stderr
 
 
 def test_a_pipe_cannot_say_yes(calls: Path, tmp_path: Path) -> None:
