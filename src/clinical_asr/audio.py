@@ -17,7 +17,7 @@ from clinical_asr.config import SynthesisConfig
 from clinical_asr.errors import FlywheelError
 from clinical_asr.noise import decks, snr_of
 from clinical_asr.records import Pronunciation, Sentence
-from clinical_asr.ssml import any_of, occurs
+from clinical_asr.ssml import Terms
 
 
 def plan(
@@ -48,7 +48,7 @@ class Plan:
         self.sentences, self.config = sentences, config
         self.known = {said.term: said for said in pronunciations}
         self.imposed = {said.term: said.ipa for said in self.known.values() if said.ipa}
-        self._any = any_of(tuple(self.imposed))
+        self._imposed = Terms(self.imposed)
         self._length: int | None = None
 
     def __len__(self) -> int:
@@ -96,9 +96,7 @@ class Plan:
 
     def _ipa_in(self, text: str) -> dict[str, str]:
         """Imposed pronunciations of the words in a text: not only of the row's own term."""
-        if not self._any.search(text):
-            return {}
-        return {term: ipa for term, ipa in self.imposed.items() if occurs(term, text)}
+        return {term: self.imposed[term] for term in self._imposed.within(text)}
 
 
 class _Deal:

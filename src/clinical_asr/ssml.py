@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from xml.sax.saxutils import escape, quoteattr
 
@@ -15,6 +15,7 @@ Piece = tuple[str, str | None]
 
 _LETTER = r"\w\u0300-\u036f"  # a combining accent belongs to its letter, whatever \w says
 _ALIKE = {"-": "[-\u2010\u2011]", "'": "['’ʼ]", "’": "['’ʼ]"}
+_WORD = re.compile(f"[{_LETTER}]+")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -32,7 +33,7 @@ def pieces(text: str, ipa: Mapping[str, str]) -> list[Piece]:
     """
     taken: list[tuple[int, int, str]] = []
     for term in sorted(ipa, key=len, reverse=True):
-        for match in any_of((term,)).finditer(text):
+        for match in _pattern(term).finditer(text):
             if all(match.end() <= start or end <= match.start() for start, end, _ in taken):
                 taken.append((match.start(), match.end(), ipa[term]))
     found: list[Piece] = []
@@ -43,20 +44,32 @@ def pieces(text: str, ipa: Mapping[str, str]) -> list[Piece]:
     return [piece for piece in [*found, (text[at:], None)] if piece[0]]
 
 
-def occurs(term: str, text: str) -> bool:
-    """Whether :func:`pieces` would find the term in the text, if nothing else were taken.
+class Terms:
+    """Many terms, to be looked for in many texts: the cost is of the text's words, not of the number of terms.
 
-    >>> occurs("insulin, regular", "give insulin regular now"), occurs("insulin", "insulins")
-    (True, False)
+    >>> Terms(["insulin", "insulin, regular", "heparin"]).within("give insulin regular now")
+    ['insulin', 'insulin, regular']
     """
-    return any_of((term,)).search(text) is not None
+
+    def __init__(self, terms: Iterable[str]) -> None:
+        self._by_first: dict[str, list[str]] = {}
+        for term in terms:
+            for first in {next(iter(_words(form)), "") for form in _forms(term)}:
+                self._by_first.setdefault(first, []).append(term)
+
+    def within(self, text: str) -> list[str]:
+        """The terms that :func:`pieces` would find in the text, each if nothing else were taken."""
+        likely = {term: None for word in ("", *_words(text)) for term in self._by_first.get(word, ())}
+        return [term for term in likely if _pattern(term).search(text)]
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(unicodedata.normalize("NFC", text).casefold().replace("ʼ", "'"))
 
 
 @lru_cache(maxsize=4096)
-def any_of(terms: tuple[str, ...]) -> re.Pattern[str]:
-    """Finds any of the terms as whole words; nothing, if there are none."""
-    forms = sorted({form for term in terms for form in _forms(term)})
-    alternatives = "|".join("".join(map(_loosely, form)) for form in forms)
+def _pattern(term: str) -> re.Pattern[str]:
+    alternatives = "|".join("".join(map(_loosely, form)) for form in sorted(_forms(term)))
     return re.compile(rf"(?<![{_LETTER}])(?:{alternatives or r'(?!)'})(?![{_LETTER}])", re.IGNORECASE)
 
 
