@@ -107,6 +107,19 @@ def test_an_epoch_that_has_left_the_margin_is_not_the_best_one(job: TrainingJob)
     assert report.best_epoch == 3 and report.chosen is not None and report.chosen.metrics["guard_rise"] == 0.002
 
 
+def test_an_epoch_that_has_left_the_margin_but_learnt_more_is_set_back(job: TrainingJob) -> None:
+    """Where factors lead back to the base: an early epoch inside the margin has only learnt less."""
+    told = iter([(0.9, 0.0), (0.8, 0.001), (0.3, 0.02), (0.35, 0.002), (0.4, 0.002)])  # base, three epochs, factor 0.5
+
+    def evaluate(model: Any) -> dict[str, float | None]:
+        ker, rise = next(told)
+        return {"ker": ker, "wer": 0.1, "guard_rise": rise, "guard_high": rise}
+
+    report = train(with_config(job, epochs=3, factors=(0.5, 1.0)), evaluate)
+    assert report.best_epoch == 2 and report.chosen is not None
+    assert (report.chosen.epoch, report.chosen.factor, report.chosen.metrics["ker"]) == (2, 0.5, 0.4)
+
+
 def distance(model: Any, anchor: Anchor, job: TrainingJob, replayed: list[bool]) -> float:
     batches = Batches(job.examples, tokenize(model, job.examples), 8, 1)
     batch = batches._collate(list(range(8)))

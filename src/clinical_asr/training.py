@@ -115,6 +115,20 @@ def rank(candidate: Weighed, margins: Margins) -> tuple[bool, float, float, floa
     return (False, ker, wer, cost) if margins.hold(candidate.metrics) else (True, cost, ker, wer)
 
 
+def promise(candidate: Weighed) -> tuple[float, float, float]:
+    """Smaller is better among epochs that will be set back towards the base: KER, then cost, then WER.
+
+    What an epoch costs, the way back mends; what it has not learnt, nothing does. Ranked by the margins, an early epoch
+    that has learnt little wins by having cost little.
+
+    >>> told = [{"ker": ker, "guard_rise": rise} for ker, rise in ((0.4, 0.001), (0.3, 0.009), (0.3, 0.005))]
+    >>> min((Candidate(number, 1.0, metrics) for number, metrics in enumerate(told)), key=promise).epoch
+    2
+    """
+    ker, wer = score_key(candidate.metrics)
+    return ker, candidate.metrics.get("guard_rise") or 0.0, wer
+
+
 def score_key(metrics: Mapping[str, float | None]) -> tuple[float, float]:
     """Smaller is better: KER first, then WER, both normalised; what is unknown is worst.
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from clinical_asr.config import TrainingConfig
@@ -16,7 +17,7 @@ from clinical_asr.engines.nemo_sft.batches import Batches
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, Gradients
 from clinical_asr.engines.nemo_sft.store import WorkFolder
 from clinical_asr.errors import TrainingError
-from clinical_asr.training import Candidate, EpochReport, Evaluate, Margins, OnStep, rank
+from clinical_asr.training import Candidate, EpochReport, Evaluate, Margins, OnStep, promise, rank
 
 
 class Keeper:
@@ -123,8 +124,9 @@ class Keeper:
     def _is_best(self, metrics: Mapping[str, float | None]) -> bool:
         if not self.best_epoch or self.evaluate is None:
             return True
+        key = promise if min(self.config.factors) < 1 else partial(rank, margins=self.margins)
         best = Candidate(self.best_epoch, 1.0, self.reports[self.best_epoch - 1].metrics)
-        return rank(Candidate(self.epoch, 1.0, dict(metrics)), self.margins) < rank(best, self.margins)
+        return key(Candidate(self.epoch, 1.0, dict(metrics))) < key(best)
 
     def _save(self, trainer: Any, weights: Any) -> None:
         if self.epoch == self.config.epochs or not self.world.leads:
