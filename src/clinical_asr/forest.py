@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from clinical_asr.evidence import points, span
-from clinical_asr.svg import WIDTH, clipped, figure, tag
+from clinical_asr.svg import WIDTH, figure, squeezed, tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def forest_plot(title: str, best: str, differences: Sequence[Difference]) -> Mar
     low, high, step = _scale(differences)
     told = [one for one in differences if one.mean is not None]
     bottom = _TOP + _ROW * len(told)
-    body = [*_axis(low, high, step, bottom), _best(clipped(best, 30), _x(0.0, low, high), bottom)]
+    body = [*_axis(low, high, step, bottom), _best(squeezed(best, 30), _x(0.0, low, high), bottom)]
     for place, one in enumerate(told):
         body += _line(one, _TOP + _ROW * place, low, high)
     said = "; ".join(f"{one.label} {in_words(one)}" for one in told)
@@ -78,7 +78,7 @@ def _line(one: Difference, top: float, low: float, high: float) -> list[Markup]:
         tag("tspan", points(one.mean), class_="strong"), tag("tspan", f" ({span(one.low, one.high)})", class_="soft")
     )
     drawn = [
-        tag("text", clipped(one.label, 22), x=_LEFT + 8, y=top + 19, class_="label halo"),
+        tag("text", squeezed(one.label, 19), x=_LEFT + 8, y=top + 19, class_="label halo"),
         tag("text", numbers, x=_RIGHT, y=top + 19, text_anchor="end", class_="halo"),
     ]
     if one.low is not None and one.high is not None:

@@ -12,7 +12,7 @@ from clinical_asr.forest import Difference, forest_plot
 from clinical_asr.html_page import Placed, from_page, page_data, render
 from clinical_asr.plots import dot_and_whisker
 from clinical_asr.ranking import Ranking, System
-from clinical_asr.svg import Point
+from clinical_asr.svg import Point, squeezed
 
 
 def ranking_html(ranking: Ranking, systems: Sequence[System], placed: Placed = str) -> str:
@@ -43,7 +43,9 @@ def write_ranking_html(
 
 
 def _kers(ranking: Ranking) -> Markup | str:
-    told = [Point(s.name, s.ker, s.ker_low, s.ker_high, s.misses, s.occurrences) for s in ranking.standings]
+    told = [
+        Point(squeezed(s.name, 24), s.ker, s.ker_low, s.ker_high, s.misses, s.occurrences) for s in ranking.standings
+    ]
     return dot_and_whisker("KER of each system", told) if ranking.metric == "ker" else ""
 
 

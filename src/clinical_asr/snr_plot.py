@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from clinical_asr.svg import Point, figure, in_words, percent, tag
 
-_SNR_LEFT, _SNR_RIGHT, _SNR_TOP, _SNR_BOTTOM = 44.0, 396.0, 28.0, 228.0
+_SNR_LEFT, _SNR_RIGHT, _SNR_TOP, _SNR_BOTTOM = 44.0, 396.0, 40.0, 240.0
 
 
 def snr_curve(title: str, series: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
@@ -68,13 +68,14 @@ def _curve(points: Sequence[Point], axis: dict[float | None, float], at: int) ->
     places = [(axis[p.snr] + shift, _snr_y(p.rate or 0.0)) for p in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     body.append(tag("polyline", points=line, class_=f"curve series-{at}"))
-    for point, (x, y) in zip(points, places, strict=True):
+    for place, (point, (x, y)) in enumerate(zip(points, places, strict=True)):
         if point.low is not None and point.high is not None:
             ends = (_snr_y(point.low), _snr_y(point.high))
             body.append(tag("line", x1=x, x2=x, y1=ends[0], y2=ends[1], class_=f"whisker series-{at}"))
         body.append(_shape(x, y, at, in_words(point)))
-        text = tag("text", percent(point.rate), x=x + 9, y=y - 7, class_=f"halo value series-{at}")
-        body.append(text)
+        rises = any(there > x and higher < y for there, higher in places[place + 1 : place + 2])
+        below = y + 18 if rises else y - 7  # on the side that the curve leaves free
+        body.append(tag("text", percent(point.rate), x=x + 9, y=below, class_=f"halo value series-{at}"))
     return body
 
 

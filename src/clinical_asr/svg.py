@@ -82,6 +82,16 @@ def clipped(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
+def squeezed(text: str, length: int) -> str:
+    """A long name cut in its middle: names of models that begin alike often differ in how they end.
+
+    >>> squeezed("mini", 20), squeezed("nvidia/parakeet-tdt-0.6b-v2", 20)
+    ('mini', 'nvidia/par…t-0.6b-v2')
+    """
+    kept = length - 1
+    return text if len(text) <= length else f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
+
+
 def spread(places: Sequence[float], gap: float, bottom: float) -> list[float]:
     """Places of labels moved apart to at least ``gap``, in the same order, none below ``bottom``.
 
