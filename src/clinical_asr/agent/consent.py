@@ -49,7 +49,8 @@ WORDS = {
 
 
 def _rented(call: Call) -> Iterator[Need]:
-    """A rented machine needs a typed YES at a terminal; no tool can give it. Everything but ``local`` needs leave."""
+    """A rented machine needs a typed YES at a terminal; no tool can give it. What leaves this process's machine, or
+    fetches an image, needs leave."""
     kind, _, detail = str(call.full.get("runner") or "local").partition(":")
     if kind == "brev":
         cost = "; ".join(Rental(max_cost=call.full["max_cost"]).cost_lines())
@@ -61,7 +62,7 @@ def _rented(call: Call) -> Iterator[Need]:
         yield Need("It runs NVIDIA's NeMo image in a container on this machine, and downloads it if it is not here.")
     elif kind in ("ssh", "ssh+container"):
         yield Need(f"It copies the benchmark's sentences and audio, and the base, to {detail}, and works there.")
-    elif kind != "local":
+    elif kind not in ("local", "torchrun"):
         yield Need(f"It submits a batch job ({kind}), which takes the benchmark's sentences and audio, and the base, "
                    "and may cost.")  # fmt: skip
 
@@ -121,6 +122,7 @@ def _agreed(call: Call) -> Iterator[Need]:
 
 BASES = ("base", "model")
 _HOST_NAME = r"(?!-)[\w.@-]+"
-DETAILS = {"container": "(docker|podman)?", "ssh": _HOST_NAME, "ssh+container": _HOST_NAME, "slurm": r"(?!-)[\w-]*"}
+DETAILS = {"container": "(docker|podman)?", "ssh": _HOST_NAME, "ssh+container": _HOST_NAME, "slurm": r"(?!-)[\w-]*",
+           "torchrun": "[0-9]{0,3}"}  # fmt: skip
 """What may stand behind the colon of a runner: a program or an option of ssh must not."""
 RULES: tuple[Callable[[Call], Iterator[Need]], ...] = (_rented, _sends, _addresses, _downloads, _replaces, _agreed)
