@@ -244,7 +244,8 @@ def test_the_gate_asks_for_the_engine_that_will_speak(server: tuple[Magpie, str]
     order = ["audio", "--sentences", "s.jsonl", "--pronunciations", "p.jsonl", "--output-folder", "b", *service,
              "--noise-levels", "clean"]  # fmt: skip
     refused = run(*order)
-    mend = f"listen: clinical-asr audition --terms TERMS.csv --folder b {' '.join(service)} (or waive it"
+    words = ["--terms", "TERMS.csv", "--folder", "b", "--pronunciations", "p.jsonl", *service]
+    mend = f"listen: clinical-asr audition {' '.join(words)} (or waive it"
     assert refused.returncode == 2 and "beta-blocker (heard from espeak)" in refused.stderr and mend in refused.stderr
     assert magpie.asked == []
     listen = ["audition", "--terms", "terms.csv", "--folder", "b", *service, "--terminal", "--by", "Dr Lin"]

@@ -67,7 +67,7 @@ def audition(
     plans = clips_of(terms, fixes, sentences, pronunciations, chosen, seed)
     if speech.remote:
         _tell_plan(plans(), folder, speech, yes=yes)
-    then = _then(terms, folder, fixes, speech, told=overrides is not None)
+    then = _then(terms, folder, fixes, speech, pronunciations, told=overrides is not None)
     with speaking(speech, (chosen,), folder / "egress.jsonl") as (synthesise, markup):
         desk = Desk(folder, booth(plans, fixes, chosen, speech, synthesise, markup), everything=everything)
         if not desk.listed:
@@ -148,13 +148,18 @@ def _player() -> Callable[[Path], bool] | None:
     return play
 
 
-def _then(terms: Path, folder: Path, fixes: Path, speech: Speech, *, told: bool) -> str:
-    """The next command: the cycle whose folder this is, or the benchmark's synthesis. A cycle speaks with eSpeak NG."""
+def _then(terms: Path, folder: Path, fixes: Path, speech: Speech, said: Path | None, *, told: bool) -> str:
+    """The next command: the cycle whose folder this is, or the benchmark's synthesis. A cycle speaks with eSpeak NG.
+
+    Pronunciations that were ``said`` from a file and needed no fix are spoken as they stand there.
+    """
     from clinical_asr.cycle import Cycle
     from clinical_asr.jsonl import read_json
 
     number = folder.name.removeprefix("cycle")
     given = ["--overrides", str(fixes)] if told or (fixes.exists() and not number.isdigit()) else []
+    if said and not fixes.exists():
+        return shlex.join(["clinical-asr", "audio", "--pronunciations", str(said)]) + speech.flags()
     if not number.isdigit() or speech.remote:
         output = folder / "pronunciations.jsonl"
         words = ["pronunciations", "--terms", str(terms), "--output", str(output), *given]

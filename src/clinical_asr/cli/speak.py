@@ -82,7 +82,9 @@ def audio(
     if auditions and not auditions.exists():
         raise ConfigError("no such file", str(auditions), "check the path, or leave --auditions out")
     verdicts = auditions or output_folder / "auditions.jsonl"
-    heard = rows if dry_run else _heard(rows, said, verdicts, waive_audition, order)
+    words = ["--terms", "TERMS.csv", "--folder", str(output_folder), "--pronunciations", str(pronunciations)]
+    listen = shlex.join(["clinical-asr", "audition", *words]) + speech.flags()
+    heard = rows if dry_run else _heard(rows, said, verdicts, waive_audition, order, listen)
     _speak(Plan(heard, said, config), order, "manifest.jsonl")
 
 
@@ -132,17 +134,16 @@ class _Order:
 
 
 def _heard(
-    rows: RowFile[Sentence], said: list[Pronunciation], auditions: Path, waiver: str, order: _Order
+    rows: RowFile[Sentence], said: list[Pronunciation], auditions: Path, waiver: str, order: _Order, listen: str
 ) -> RowFile[Sentence]:
     """Sentences of the terms that may be spoken; the waiver is written down. Raises FlywheelError: nobody listened."""
     from clinical_asr.audition import record_waiver, require_heard, unheard
     from clinical_asr.audition_record import read_auditions
 
     terms, verdicts = _terms_of(rows), read_auditions(auditions)
-    speech, folder = order.speech, order.folder
-    listen = f"clinical-asr audition --terms TERMS.csv --folder {shlex.quote(str(folder))}{speech.flags()}"
-    kept = require_heard(terms, verdicts, waiver, said, listen, speech.engine)
-    waived = unheard(kept, verdicts, said, speech.engine)
+    engine, folder = order.speech.engine, order.folder
+    kept = require_heard(terms, verdicts, waiver, said, listen, engine)
+    waived = unheard(kept, verdicts, said, engine)
     if waived:
         record_waiver(folder / "cycle_notes.md", waiver, waived)
         typer.echo(f"audition waived for {len(waived)} terms: written to {folder / 'cycle_notes.md'}")
