@@ -107,8 +107,8 @@ def _record(
         record[f"{prefix}rtfx"] = round(speech / statistics.median(one["seconds"] for one in warm or [cold]), 1)
         record[f"{prefix}rtfx_cold"] = round(speech / cold["seconds"], 1)
         record[f"{prefix}cpu_s"] = round(statistics.median(one["cpu_seconds"] for one in warm or [cold]), 2)
-        record[f"{prefix}transcription"] = ends[name] | {"seconds": [one["seconds"] for one in told[name]]}
-        record[f"{prefix}transcription"]["rss_mb"] = [one["rss_mb"] for one in told[name]]
+        each = {kind: [one[kind] for one in told[name]] for kind in ("seconds", "cpu_seconds", "rss_mb")}
+        record[f"{prefix}transcription"] = ends[name] | each
     first, last = told["ours"][0]["rss_warm_mb"], told["ours"][-1]["rss_mb"]
     record["memory"] = {"rss_after_warm_up_mb": first, "rss_end_mb": last, "growth": round(last / first - 1, 4)}
     record["characters_per_second"] = round(sum(map(len, texts["ours"].values())) / speech, 2)

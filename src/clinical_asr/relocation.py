@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -105,9 +105,16 @@ def seen_from(folder: Path, rows: Sequence[R], old_folder: Path) -> list[R]:
 
     Paths that would need ``..``, which no manifest may hold, become absolute.
     """
+    return list(iter_seen_from(folder, rows, old_folder))
+
+
+def iter_seen_from(folder: Path, rows: Iterable[R], old_folder: Path) -> Iterator[R]:
+    """The same, row by row."""
     if folder.resolve() == old_folder.resolve():
-        return list(rows)
-    return [msgspec.structs.replace(row, audio_filepath=_path_from(folder, row, old_folder)) for row in rows]
+        yield from rows
+        return
+    for row in rows:
+        yield msgspec.structs.replace(row, audio_filepath=_path_from(folder, row, old_folder))
 
 
 def _path_from(folder: Path, row: Any, old_folder: Path) -> str:

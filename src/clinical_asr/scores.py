@@ -128,12 +128,15 @@ def _stratum(name: Any, row: Hypothesis) -> Stratum | None:
         raise RowError(f"stratum {name!r} is unknown", row, f"use one of: {known}") from None
 
 
-def signature(hypotheses: Sequence[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> Signature:
+def signature(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> Signature:
     """What the scores rest on. Raises ScoringError if several models transcribed the rows, or if there are none."""
-    if not hypotheses:
-        raise ScoringError("there are no hypotheses", where="scores", mend="transcribe a manifest first")
     _function(normaliser)  # an unknown name is refused here, not in the middle of the rows
-    models = Counter((row.model, row.model_digest) for row in hypotheses)
+    ids, models = list[str](), Counter[tuple[str, str]]()
+    for row in hypotheses:
+        ids.append(row.id)
+        models[row.model, row.model_digest] += 1
+    if not ids:
+        raise ScoringError("there are no hypotheses", where="scores", mend="transcribe a manifest first")
     if len(models) > 1:
         named = " and ".join(
             f"{model or '?'} ({digest or 'no digest'}): {n} rows" for (model, digest), n in models.items()
@@ -141,5 +144,4 @@ def signature(hypotheses: Sequence[Hypothesis], normaliser: str = DEFAULT_NORMAL
         raise ScoringError(f"hypotheses of several models in one file: {named}", where="scores",
                            mend="score each model by itself")  # fmt: skip
     (model, digest) = next(iter(models))
-    ids = [row.id for row in hypotheses]
     return Signature(normaliser, METRIC_VERSION, model, digest, manifest_digest(ids), len(ids))

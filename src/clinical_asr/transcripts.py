@@ -22,7 +22,12 @@ _JSON_SUFFIXES = {".jsonl", ".json", ".ndjson"}
 
 def read_transcripts(path: Path) -> list[Hypothesis]:
     """Rows of our own hypotheses or of NeMo's ``text`` / ``pred_text`` JSONL. Raises ManifestError naming the line."""
-    rows, lines = [], dict[str, int]()
+    return list(iter_transcripts(path))
+
+
+def iter_transcripts(path: Path) -> Iterator[Hypothesis]:
+    """The same, row by row; only the ids are kept."""
+    lines = dict[str, int]()
     for line_number, fields in iter_objects(path):
         row = _transcript(path, line_number, fields)
         if row.id in lines:
@@ -30,10 +35,9 @@ def read_transcripts(path: Path) -> list[Hypothesis]:
                 path, line_number, "id", f"{row.id} stands on line {lines[row.id]} already", "keep one of the lines"
             )
         lines[row.id] = line_number
-        rows.append(row)
-    if not rows:
+        yield row
+    if not lines:
         raise ManifestError(path, None, "", "holds no rows", "transcribe a manifest first: clinical-asr hypotheses")
-    return rows
 
 
 def _transcript(path: Path, line_number: int, fields: Mapping[str, Any]) -> Hypothesis:

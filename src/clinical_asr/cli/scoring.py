@@ -12,8 +12,12 @@ from clinical_asr.cli.console import table, tell
 from clinical_asr.cli.scored import signature_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from clinical_asr.records import Hypothesis
     from clinical_asr.summary import ScoreSummary, TermTotals
+
+    Rows = Callable[[], Iterable[Hypothesis]]
 
 
 def scores(
@@ -38,7 +42,7 @@ def scores(
     Example: clinical-asr scores baseline_hyps.jsonl --terms examples/terms.csv --json scores.json
     """
     from clinical_asr.jsonl import write_json
-    from clinical_asr.relocation import seen_from
+    from clinical_asr.relocation import iter_seen_from
     from clinical_asr.scores import RowError
     from clinical_asr.summary import summarise
     from clinical_asr.terms import read_terms
@@ -48,11 +52,12 @@ def scores(
     rows = _transcripts(path, reference, hypothesis)
     listed = read_terms(terms) if terms else None
     try:
-        summary = summarise(rows, listed, normaliser)
+        summary = summarise(rows(), listed, normaliser)
     except RowError as error:
         raise error.within(path or reference) from None
     if output:
-        _write_scores(output, seen_from(output.parent, rows, (path or output).parent), normaliser)
+        home = (path or output).parent
+        _write_scores(output, lambda: iter_seen_from(output.parent, rows(), home), normaliser)
     if json:
         write_json(json, summary)
     _show_summary(summary)
@@ -60,25 +65,27 @@ def scores(
         typer.echo(f"written: {target}")
 
 
-def _transcripts(path: Path | None, reference: Path | None, hypothesis: Path | None) -> list[Hypothesis]:
+def _transcripts(path: Path | None, reference: Path | None, hypothesis: Path | None) -> Rows:
+    """The rows, as often as they are asked for: a file is read anew each time instead of being held in memory."""
     from clinical_asr.errors import ConfigError
-    from clinical_asr.transcripts import read_pairs, read_transcripts
+    from clinical_asr.transcripts import iter_transcripts, read_pairs
 
     if path and not (reference or hypothesis):
-        return read_transcripts(path)
+        return lambda: iter_transcripts(path)
     if reference and hypothesis and not path:
-        return read_pairs(reference, hypothesis)
+        pairs = read_pairs(reference, hypothesis)
+        return lambda: pairs
     mend = "give one H.jsonl, or both --reference and --hypothesis"
     raise ConfigError("cannot tell which transcripts are meant", "scores", mend)
 
 
-def _write_scores(output: Path, rows: list[Hypothesis], normaliser: str) -> None:
+def _write_scores(output: Path, rows: Rows, normaliser: str) -> None:
     """Counts of each row, and beside them what they rest on."""
     from clinical_asr.jsonl import write_json, write_rows
-    from clinical_asr.scores import score, signature
+    from clinical_asr.scores import iter_scores, signature
 
-    write_json(signature_of(output), signature(rows, normaliser))
-    write_rows(output, score(rows, normaliser))
+    write_json(signature_of(output), signature(rows(), normaliser))
+    write_rows(output, iter_scores(rows(), normaliser))
 
 
 def _show_summary(found: ScoreSummary) -> None:
