@@ -73,6 +73,8 @@ def runner(
     if fit and kind != "local":
         mend = "leave it out: elsewhere a batch is halved once it has turned out too large"
         raise ConfigError(f"works with local, not with {kind}", "--fit", mend)
+    if kind != "local":
+        in_one_process(f"--runner {kind}")
     settings = {"python": remote_python, "max_cost": max_cost, "yes": yes, "nodes": nodes, "gpus": gpus_per_node}
     return made(detail, {**settings, "fit": fit})
 

@@ -81,6 +81,9 @@ class World:
         import torch.distributed as dist
 
         if device == "cuda":
+            gpus = torch.cuda.device_count()
+            if self.local_size > gpus:
+                raise TrainingError(f"{self.local_size} processes for {gpus} GPUs", "this machine", "start fewer")
             torch.cuda.set_device(self.local_rank)
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=A_STEP)
         self._patient = dist.new_group(backend="gloo", timeout=A_JUDGEMENT)
