@@ -29,10 +29,11 @@ from clinical_asr.engines.nemo_asr import NemoTranscriber, _decode_in_batches
 from clinical_asr.engines.nemo_sft import _loss_for, _Run
 from clinical_asr.engines.nemo_sft.batches import Batches, tokenize
 from clinical_asr.engines.nemo_sft.epochs import seed_everything, weights_of
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.finetune import Recordings, draw_replay
 from clinical_asr.jsonl import read_rows
 from clinical_asr.keywords import KeywordCount, keyword_hits
-from clinical_asr.metrics import ErrorCount, word_errors_batch
+from clinical_asr.metrics import word_errors_batch
 from clinical_asr.records import ClinicalUtterance, Utterance
 from clinical_asr.selection import term_of
 from clinical_asr.text import normalise

@@ -45,7 +45,9 @@ from libcst.metadata import MetadataWrapper, PositionProvider
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/clinical_asr"
 MODULES = {
-    "metrics": ["test_metrics.py", "test_metrics_edges.py"],
+    "error_count": ["test_metrics.py", "test_metrics_edges.py"],
+    "metrics": ["test_metrics.py", "test_metrics_edges.py", "test_anchors.py"],
+    "corpus_score": ["test_metrics.py", "test_metrics_edges.py"],
     "text": ["test_text.py", "test_text_edges.py"],
     "gate": ["test_gate.py", "test_gate_edges.py"],
     "triage": ["test_gate.py", "test_gate_edges.py"],

@@ -80,8 +80,8 @@ def rows(count: int) -> Iterator[Row]:
 
 def ours(source: Iterator[Row]) -> dict[str, float | None]:
     """The package, streaming."""
+    from clinical_asr.corpus_score import CorpusScore, score_chunk
     from clinical_asr.keywords import KeywordCount, count_keyword
-    from clinical_asr.metrics import CorpusScore, score_chunk
     from clinical_asr.text import clinical_v1
 
     score, keywords = CorpusScore.zero(), KeywordCount.zero()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clinical_asr.doses import number_errors, word_number_errors
-from clinical_asr.metrics import ErrorCount
+from clinical_asr.error_count import ErrorCount
 
 
 def nothing_but(**counts: ErrorCount) -> dict[str, ErrorCount]:

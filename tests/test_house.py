@@ -19,7 +19,7 @@ STAGES = {
 }  # fmt: skip
 PURE = {
     "gate", "triage", "firmness", "gaps", "split", "comparison", "compared", "verdict", "ladder", "parity",
-    "metrics", "statistics", "text", "keywords", "tally", "leaderboard",
+    "metrics", "error_count", "corpus_score", "statistics", "text", "keywords", "tally", "leaderboard",
 }  # fmt: skip
 HEAVY = {"torch", "nemo", "lightning", "transformers", "grpc", "riva", "librosa"}
 DOES_IO = {"os", "pathlib", "subprocess", "socket", "shutil", "tempfile", "urllib", "http"}

@@ -17,15 +17,13 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from clinical_asr.alignment import align, word_alignment
+from clinical_asr.corpus_score import CorpusScore, score_chunk, score_stream
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.errors import ScoringError
 from clinical_asr.metrics import (
-    CorpusScore,
-    ErrorCount,
     character_distances,
     character_errors,
     character_errors_batch,
-    score_chunk,
-    score_stream,
     word_counts,
     word_errors,
     word_errors_batch,

@@ -5,15 +5,9 @@ from __future__ import annotations
 import pytest
 
 from clinical_asr import metrics
-from clinical_asr.metrics import (
-    CorpusScore,
-    ErrorCount,
-    character_counts,
-    character_errors_batch,
-    counts_from_row,
-    score_chunk,
-    word_counts,
-)
+from clinical_asr.corpus_score import CorpusScore, score_chunk
+from clinical_asr.error_count import ErrorCount, counts_from_row
+from clinical_asr.metrics import character_counts, character_errors_batch, word_counts
 
 
 @pytest.mark.parametrize("counts", [(-1, 0, 0, 4, 3), (0, -1, 0, 4, 3), (0, 0, -1, 3, 3), (2, 2, 0, -1, 3)])
@@ -76,7 +70,7 @@ def test_rows_without_a_reference_count_as_different_but_not_in_the_row_mean() -
 
 
 def test_pairs_are_counted_across_the_border_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_CHUNK", 2)
+    monkeypatch.setattr(metrics, "CHUNK", 2)
     assert word_counts(["a", "b", "c d", "e", "f"], ["a", "x", "c", "e", ""])[:, 1].tolist() == [0, 0, 1, 0, 1]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from clinical_asr.metrics import ErrorCount
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.noninferiority import non_inferiority
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from clinical_asr.metrics import ErrorCount
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.statistics import (
     SHARES,
     clustered_counts_interval,

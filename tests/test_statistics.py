@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.errors import FlywheelError
-from clinical_asr.metrics import ErrorCount
 from clinical_asr.statistics import (
     clustered_counts_interval,
     clustered_proportion_interval,

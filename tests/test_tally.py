@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.keywords import KeywordCount
-from clinical_asr.metrics import ErrorCount
 from clinical_asr.tally import Signature, Tally
 
 small = st.integers(0, 20)

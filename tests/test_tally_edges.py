@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.keywords import KeywordCount
-from clinical_asr.metrics import ErrorCount
 from clinical_asr.tally import Tally
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from clinical_asr.alignment import align_words, common_ends
-from clinical_asr.metrics import ErrorCount, word_errors
+from clinical_asr.error_count import ErrorCount
+from clinical_asr.metrics import word_errors
 from clinical_asr.number_words import KINDS, Token, is_telling, kind_counts, read
 from clinical_asr.occurrences import Normaliser, as_function
 from clinical_asr.text import DEFAULT_NORMALISER

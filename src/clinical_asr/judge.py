@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.errors import FlywheelError
 from clinical_asr.keywords import KeywordCount, keyword_hits
-from clinical_asr.metrics import ErrorCount, word_errors_batch
+from clinical_asr.metrics import word_errors_batch
 from clinical_asr.noninferiority import non_inferiority
 from clinical_asr.records import Utterance
 from clinical_asr.selection import term_of

@@ -1,8 +1,4 @@
-"""Error counts and the rates made from them: WER, CER, SER.
-
-Every score is counts until the last line: counts add with ``+`` and a rate is derived from the sum, so a pooled rate
-is the same whatever the order or chunking of its rows. Text that comes in here is already normalised
-(``text.normalise``).
+"""Word and character errors of pairs of texts that are normalised already (``text.normalise``).
 
 **Tie-breaking.** Several alignments can have the same smallest number of errors; "a b" against "b c" is two
 substitutions, or one deletion and one insertion around a hit. We take the one with the most hits. That makes the split
@@ -15,94 +11,25 @@ Distances: V. I. Levenshtein (1966), computed by rapidfuzz. A substitution is gi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
 from operator import eq
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
-from clinical_asr.alignment import SCALE, WEIGHTS, encode_words, word_alignment
+from clinical_asr.alignment import SCALE, WEIGHTS, encode_words
 from clinical_asr.anchors import HINT, SHORT, pieces
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.errors import ScoringError
-
-__all__ = [
-    "METRIC_VERSION",
-    "CorpusScore",
-    "ErrorCount",
-    "character_counts",
-    "character_distances",
-    "character_errors",
-    "character_errors_batch",
-    "counts_from_row",
-    "score_chunk",
-    "score_stream",
-    "word_alignment",
-    "word_counts",
-    "word_errors",
-    "word_errors_batch",
-]
 
 METRIC_VERSION = "1"
 
 LONG = 4000
 """Characters from which the exact split of character errors costs too much."""
-_CHUNK = 4096  # rows per call into rapidfuzz: large enough to be fast, small enough for flat memory
-
-
-class ErrorCount(msgspec.Struct, frozen=True, gc=False):
-    """Edits that turn the hypothesis into the reference, and the reference length, in words or characters.
-
-    >>> a = ErrorCount(substitutions=1, deletions=0, insertions=2, hits=3, length=4)
-    >>> a.errors, a.rate, (a + a).rate, ErrorCount.zero().rate is None
-    (3, 0.75, 0.75, True)
-    >>> ErrorCount(1, 0, 0, 0, 5)
-    Traceback (most recent call last):
-    ValueError: hits 0 + substitutions 1 + deletions 0 is not the reference length 5
-    """
-
-    substitutions: int
-    deletions: int
-    insertions: int
-    hits: int
-    length: int
-
-    def __post_init__(self) -> None:
-        if self.hits + self.substitutions + self.deletions != self.length:
-            raise ValueError(
-                f"hits {self.hits} + substitutions {self.substitutions} + deletions {self.deletions} "
-                f"is not the reference length {self.length}"
-            )
-        if self.substitutions < 0 or self.deletions < 0 or self.insertions < 0 or self.hits < 0:
-            raise ValueError(f"a negative count in {self!r}")
-
-    @property
-    def errors(self) -> int:
-        """S + D + I."""
-        return self.substitutions + self.deletions + self.insertions
-
-    @property
-    def rate(self) -> float | None:
-        """Errors per reference unit; above 1 with many insertions, ``None`` without a reference."""
-        return self.errors / self.length if self.length else None
-
-    @classmethod
-    def zero(cls) -> ErrorCount:
-        """Start of a sum: ``sum(counts, ErrorCount.zero())``."""
-        return cls(0, 0, 0, 0, 0)
-
-    def __add__(self, other: ErrorCount) -> ErrorCount:
-        return ErrorCount(
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-            self.hits + other.hits,
-            self.length + other.length,
-        )
+CHUNK = 4096
+"""Rows per call into rapidfuzz: large enough to be fast, small enough for flat memory."""
 
 
 def _weighted(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
@@ -153,8 +80,8 @@ def word_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray
     """
     _paired(references, hypotheses)
     parts = [np.zeros((0, 5), np.int64)]
-    for start in range(0, len(references), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
+    for start in range(0, len(references), CHUNK):
+        chunk = slice(start, start + CHUNK)
         parts.append(_word_chunk(references[chunk], hypotheses[chunk]))
     return np.concatenate(parts)
 
@@ -203,11 +130,6 @@ def character_distances(references: Sequence[str], hypotheses: Sequence[str]) ->
     return cpdist(references, hypotheses, scorer=Levenshtein.distance, score_hint=HINT, dtype=np.int64)
 
 
-def counts_from_row(row: Iterable[int]) -> ErrorCount:
-    """One row of a count array, or the sum over its rows, as an ``ErrorCount``."""
-    return ErrorCount(*(int(value) for value in row))
-
-
 def word_errors_batch(references: Sequence[str], hypotheses: Sequence[str]) -> list[ErrorCount]:
     """``word_errors`` of each pair."""
     return [ErrorCount(*row) for row in word_counts(references, hypotheses).tolist()]
@@ -236,95 +158,3 @@ def character_errors(reference: str, hypothesis: str) -> ErrorCount:
     ErrorCount(substitutions=0, deletions=0, insertions=1, hits=9, length=9)
     """
     return character_errors_batch([reference], [hypothesis])[0]
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusScore:
-    """Pooled counts of a corpus, in memory that does not grow with the rows.
-
-    Character errors are kept without their split; ``wer_row_mean`` is the published mean of per-row rates, over
-    the rows that have a reference.
-    """
-
-    words: ErrorCount
-    character_errors: int
-    characters: int
-    rows: int
-    rows_different: int
-    row_rate_sum: float
-    rows_with_reference: int
-
-    @classmethod
-    def zero(cls) -> CorpusScore:
-        return cls(ErrorCount.zero(), 0, 0, 0, 0, 0.0, 0)
-
-    def __add__(self, other: CorpusScore) -> CorpusScore:
-        return CorpusScore(
-            self.words + other.words,
-            self.character_errors + other.character_errors,
-            self.characters + other.characters,
-            self.rows + other.rows,
-            self.rows_different + other.rows_different,
-            self.row_rate_sum + other.row_rate_sum,
-            self.rows_with_reference + other.rows_with_reference,
-        )
-
-    @property
-    def wer(self) -> float | None:
-        """Word errors over reference words, pooled."""
-        return self.words.rate
-
-    @property
-    def cer(self) -> float | None:
-        """Character errors over reference characters, pooled."""
-        return self.character_errors / self.characters if self.characters else None
-
-    @property
-    def ser(self) -> float | None:
-        """Share of rows with any difference."""
-        return self.rows_different / self.rows if self.rows else None
-
-    @property
-    def wer_row_mean(self) -> float | None:
-        """Mean of per-row word error rates: the published column, beside the pooled headline."""
-        return self.row_rate_sum / self.rows_with_reference if self.rows_with_reference else None
-
-
-def score_chunk(references: Sequence[str], hypotheses: Sequence[str]) -> CorpusScore:
-    """Pooled score of one chunk of normalised pairs.
-
-    >>> s = score_chunk(["one two", "three"], ["one", "three"])
-    >>> s.wer, s.ser, s.wer_row_mean
-    (0.3333333333333333, 0.5, 0.25)
-    """
-    words = word_counts(references, hypotheses)
-    lengths, errors = words[:, 4], words[:, :3].sum(axis=1)
-    given = lengths > 0
-    return CorpusScore(
-        words=counts_from_row(words.sum(axis=0)),
-        character_errors=int(character_distances(references, hypotheses).sum()),
-        characters=sum(map(len, references)),
-        rows=len(references),
-        rows_different=int((errors > 0).sum()),
-        row_rate_sum=float((errors[given] / lengths[given]).sum()),
-        rows_with_reference=int(given.sum()),
-    )
-
-
-def score_stream(pairs: Iterable[tuple[str, str]], chunk: int = _CHUNK) -> CorpusScore:
-    """Pooled score of normalised (reference, hypothesis) pairs from any iterator, a chunk in memory at a time.
-
-    >>> score_stream(iter([("a b", "a b"), ("c", "d")])).wer
-    0.3333333333333333
-    """
-    total = CorpusScore.zero()
-    for rows in _chunks(pairs, chunk):
-        references, hypotheses = zip(*rows, strict=True)
-        total = total + score_chunk(references, hypotheses)
-    return total
-
-
-def _chunks(pairs: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
-    source = iter(pairs)
-    while rows := list(islice(source, size)):
-        yield rows

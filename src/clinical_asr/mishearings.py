@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from clinical_asr.confusions import GRAVITY, word_confusions
 from clinical_asr.doses import word_number_errors
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.keywords import TermIndex
-from clinical_asr.metrics import ErrorCount
 from clinical_asr.number_words import KINDS, kind_counts
 from clinical_asr.tally import ConfusionLine, FalseInsertion, NumberLine, Score
 from clinical_asr.text import normaliser

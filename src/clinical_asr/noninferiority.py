@@ -9,8 +9,8 @@ from typing import Literal
 
 from scipy.special import stdtrit
 
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.errors import FlywheelError
-from clinical_asr.metrics import ErrorCount
 from clinical_asr.power import grouped
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from clinical_asr.error_count import ErrorCount
 from clinical_asr.keywords import KeywordCount
-from clinical_asr.metrics import ErrorCount
 from clinical_asr.records import EntityCategory, IpaSource, Row, Stratum
 
 
