@@ -541,7 +541,8 @@ def test_only_the_command_line_knows_the_hub_of_the_environment(
     monkeypatch.setenv("HF_TOKEN", "secret-token")
     ran = cli("hypotheses", "--manifest", tmp_path / "m", "--model", "org/model", "--output", tmp_path / "h.jsonl")
     assert asked == [("org/model", "http://127.0.0.1:9", "secret-token")]
-    assert (ran.code, ran.err) == (2, "error: org/model: is not here; look elsewhere\n")
+    said = "org/model: taken from the model hub, or from what was downloaded before; only its name is sent\n"
+    assert (ran.code, ran.err) == (2, f"{said}error: org/model: is not here; look elsewhere\n")
 
 
 # --- with a real, tiny model ----------------------------------------------------------------------------------------

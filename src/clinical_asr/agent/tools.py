@@ -96,7 +96,8 @@ def _cycle_folder(full: Arguments) -> str:
 
 def _cycle_documents(full: Arguments) -> list[str]:
     at = Cycle(Path(full["out"]), full["cycle"])
-    return [path.as_posix() for path in (at.decision, at.gate, at.comparison("json"), at.training_run_info)]
+    documents = (at.decision, at.gate, at.comparison("json"), at.training_run_info, at.ladder("json"))
+    return [path.as_posix() for path in documents]
 
 
 def _boards(full: Arguments) -> list[str]:
