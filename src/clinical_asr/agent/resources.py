@@ -35,7 +35,7 @@ def patterns() -> tuple[str, ...]:
     """File names that are shown: boards, and the small files of a cycle, named by its own layout."""
     at = Cycle(Path())
     small = (at.decision, at.gate, at.request, at.notes, at.timings, at.training_run_info,
-             at.comparison("json"), at.comparison("md"))  # fmt: skip
+             at.comparison("json"), at.comparison("md"), at.ladder("json"), at.ladder("md"))  # fmt: skip
     return (*BOARDS, *(path.name for path in small))
 
 
