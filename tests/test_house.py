@@ -18,7 +18,8 @@ STAGES = {
     "split", "finetune", "comparison", "ladder", "deploy", "report",
 }  # fmt: skip
 PURE = {
-    "gate", "triage", "firmness", "gaps", "split", "comparison", "compared", "verdict", "ladder", "parity",
+    "gate", "triage", "firmness", "gaps", "split", "hold_outs", "strata", "takes", "comparison", "compared",
+    "verdict", "ladder", "parity",
     "metrics", "error_count", "corpus_score", "statistics", "text", "keywords", "tally", "leaderboard",
 }  # fmt: skip
 HEAVY = {"torch", "nemo", "lightning", "transformers", "grpc", "riva", "librosa"}
