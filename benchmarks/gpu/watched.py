@@ -46,7 +46,10 @@ def _gpu_peak() -> float | None:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return None
-    return round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    try:
+        return round(torch.cuda.max_memory_allocated() / 2**30, 2)
+    except RuntimeError:  # a context that has broken under the program: its other numbers still count
+        return None
 
 
 def _written() -> int | None:
