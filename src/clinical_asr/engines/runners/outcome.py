@@ -120,6 +120,7 @@ def complaint(log: Path) -> str:
     text = _last_run(log)
     said = [line.strip() for line in text.splitlines() if line.startswith("error: ")]
     signals = [f"{found} (one of its processes)" for found in _KILLED.findall(text)]
+    signals.sort(key=lambda found: "SIGTERM" in found)  # torchrun ends the others with it
     own = [line for line in said if _DESERTED not in line]
     return (own + signals + said + [last_words(log)])[0]
 
