@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clinical_asr.cli import options as o
+
 if TYPE_CHECKING:
     from clinical_asr.egress import Egress
     from clinical_asr.engines.nemo_words import NemoRecogniser
@@ -78,12 +80,10 @@ def endpoint(
 
 def egress(allow: str, log: Path) -> Egress:
     """What ``--allow`` lets out, told on stderr before anything goes; each sending is written to ``log``."""
-    from clinical_asr.egress import Egress, parse_allowed
-
-    permitted = Egress(parse_allowed([name.strip() for name in allow.split(",") if name.strip()]), log)
-    for line in permitted.disclosure():
+    found = o.permitted(allow, log)
+    for line in found.disclosure():
         typer.echo(f"this run may send: {line}", err=True)
-    return permitted
+    return found
 
 
 def remote_transcriber(where: Endpoint, permitted: Egress, journal: Path | None = None) -> RivaTranscriber:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from clinical_asr.cli import options as o
 from clinical_asr.cli.console import progress, tell
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ def compose_sentences(
 
 def _writer(wish: Wish, output: Path) -> Ask:
     """Who writes. What would leave this machine is said before anything does."""
-    from clinical_asr.egress import Egress, parse_allowed
     from clinical_asr.engines.llm import Chat
     from clinical_asr.errors import ConfigError
 
@@ -74,8 +74,7 @@ def _writer(wish: Wish, output: Path) -> Ask:
         raise ConfigError("one of --llm and --llm-model is missing", "sentences", "give the endpoint and the model")
     if wish.tries < 1 or wish.timeout <= 0:
         raise ConfigError("must be at least 1 try and more than 0 seconds", "--llm-tries, --llm-timeout")
-    names = [name.strip() for name in wish.allow.split(",") if name.strip()]
-    egress = Egress(parse_allowed(names), output.with_name("egress.jsonl"))
+    egress = o.permitted(wish.allow, output.with_name("egress.jsonl"))
     chat = Chat(wish.url, wish.model, egress, key=os.environ.get(KEY, ""), timeout=wish.timeout)
     _disclose(egress, chat.host)
     return _designer(chat) if wish.designer else _one_by_one(chat)

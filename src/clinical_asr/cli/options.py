@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from clinical_asr.egress import Egress
     from clinical_asr.records import EntityCategory
 
 VOICES = "en-us+Alicia-r160-p50,en-us+m7-r170-p45,en-gb+f5-r155-p55,en-gb-x-rp+paul-r165-p40"
@@ -43,6 +44,13 @@ Priority = Annotated[
 ]
 Normaliser = Annotated[str, typer.Option(help="Text normaliser of the scores: clinical-v1 or flywheel-v1.")]
 Kind = Annotated[str, typer.Option(help="clinical (rows have a term), general, or auto: what the first row is.")]
+
+
+def permitted(allow: str, log: Path) -> Egress:
+    """What ``--allow`` lets out of this machine; each sending is written to ``log``. Raises ConfigError."""
+    from clinical_asr.egress import Egress, parse_allowed
+
+    return Egress(parse_allowed(listed(allow, "--allow")) if allow.strip() else frozenset(), log)
 
 
 def listed(text: str, flag: str) -> tuple[str, ...]:

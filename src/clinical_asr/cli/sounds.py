@@ -65,7 +65,6 @@ def pronunciations(
 def _dictionary(cache: Path, log_folder: Path, allow: str) -> Resolver:
     """Merriam-Webster, disclosed before anything is sent. Raises ConfigError without a key."""
     from clinical_asr.cli.engines import require_sayable
-    from clinical_asr.egress import Egress, parse_allowed
     from clinical_asr.engines.merriam_webster import MEDICAL, MerriamWebster
     from clinical_asr.errors import ConfigError
     from clinical_asr.pronunciations import from_dictionary
@@ -73,7 +72,7 @@ def _dictionary(cache: Path, log_folder: Path, allow: str) -> Resolver:
     key = os.environ.get(KEY, "")
     if not key:
         raise ConfigError("no key is set", KEY, "get one for Medical at dictionaryapi.com and export it")
-    egress = Egress(parse_allowed(o.listed(allow, "--allow") if allow else ()), log_folder / "egress.jsonl")
+    egress = o.permitted(allow, log_folder / "egress.jsonl")
     for line in egress.disclosure():
         typer.echo(f"this run may send {line}")
     address = os.environ.get("MERRIAM_WEBSTER_ADDRESS") or MEDICAL

@@ -15,7 +15,6 @@ import typer
 from clinical_asr.cli import options as o
 
 if TYPE_CHECKING:
-    from clinical_asr.egress import Egress
     from clinical_asr.engines.riva_tts import SpeechEndpoint
     from clinical_asr.outlook import Outlook
 
@@ -89,7 +88,7 @@ def speaking(speech: Speech, voices: tuple[str, ...], log: Path) -> Iterator[tup
         return
     from clinical_asr.engines.riva_tts import RivaSpeech
 
-    endpoint, egress = _endpoint(speech), _egress(speech, log)
+    endpoint, egress = _endpoint(speech), o.permitted(speech.allow, log)
     egress.require(endpoint.service, endpoint.address)
     for line in egress.disclosure():
         typer.echo(f"leaves this machine: {line}")
@@ -125,12 +124,6 @@ def _endpoint(speech: Speech) -> SpeechEndpoint:
         tls=True if speech.tls_ca else None,
         requests_per_minute=speech.requests_per_minute,
     )
-
-
-def _egress(speech: Speech, log: Path) -> Egress:
-    from clinical_asr.egress import Egress, parse_allowed
-
-    return Egress(parse_allowed(o.listed(speech.allow, "--allow")) if speech.allow else frozenset(), log)
 
 
 def _require_voices(known: list[str], wanted: tuple[str, ...], where: str) -> None:
