@@ -183,6 +183,7 @@ def test_one_that_is_killed_ends_all_and_the_same_again_goes_on(job: TrainingJob
     assert told[-1][1] == pytest.approx(unbroken[-1][1], rel=5e-3)
 
 
+@pytest.mark.slow
 def test_a_run_begun_by_two_is_finished_by_one(job: TrainingJob) -> None:
     """In how many parts a batch is trained does not matter to what was trained."""
     together(fit, job, 5)

@@ -365,6 +365,7 @@ def test_processes_out_of_memory_are_started_again_at_half_the_batch(job: Traini
         (
             [
                 "error: process 1 of 2: another process of the run has ended",
+                "  traceback : Signal 15 (SIGTERM) received",
                 "  traceback : Signal 9 (SIGKILL) received",
             ],
             "Signal 9 (SIGKILL) received (one of its processes)",
