@@ -73,7 +73,8 @@ def _chosen_terms(rows: Sequence[ClinicalUtterance], config: SplitConfig) -> set
         terms = sorted({normalise(row.term) for row in rows if row.entity_category is category})
         _rng(config, f"terms/{category}").shuffle(terms)
         pools[category] = terms[1:]
-    in_turn = [pool[i] for i in range(len(rows)) for pool in pools.values() if i < len(pool)]
+    longest = max(map(len, pools.values()), default=0)
+    in_turn = [pool[i] for i in range(longest) for pool in pools.values() if i < len(pool)]
     chosen = list(dict.fromkeys(in_turn))[: config.hold_out_terms]
     if len(chosen) < config.hold_out_terms:
         why = f"only {len(chosen)} terms can be held out and still leave each category one"

@@ -19,6 +19,9 @@ from clinical_asr.speech import read_speech
 Speech = tuple[str, NDArray[np.float32]]
 """Row id and samples."""
 
+CPU_BATCH = 16
+"""Most rows of a batch without a GPU: larger ones leave the caches and cost 10 to 25 % more (docs/lab-notes.md)."""
+
 
 class NemoTranscriber:
     """A base or a fine-tuned model that transcribes; loaded once, used for as many manifests as wanted.
@@ -42,13 +45,16 @@ class NemoTranscriber:
     def _set_up(self, model: Any, name: str, digest: str, config: TranscriptionConfig | None) -> None:
         self.model, self.name, self.digest = model, name, digest[:16]
         self.config = config or TranscriptionConfig()
-        self.batch_size = self.config.batch_size
+        self.batch_size = self.config.batch_size if self._on_gpu else min(self.config.batch_size, CPU_BATCH)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return bool(next(self.model.parameters()).device.type == "cuda")
 
     @property
     def precision(self) -> str:
         """``bf16`` where it is wanted and the GPU computes it, else ``fp32``."""
-        on_gpu = next(self.model.parameters()).device.type == "cuda"
-        return "bf16" if on_gpu and self.config.precision != "fp32" and _has_bf16() else "fp32"
+        return "bf16" if self._on_gpu and self.config.precision != "fp32" and _has_bf16() else "fp32"
 
     def transcribe(self, audio: Mapping[str, Path]) -> dict[str, str | FlywheelError]:
         """What was heard in each recording; an AudioError or ModelError where nothing could be."""
