@@ -37,7 +37,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def front_door(
     debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
