@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from clinical_asr import tradeoff
+from clinical_asr.evidence import comparison_grounds
 from clinical_asr.jsonl import read_json, write_json
 from clinical_asr.training import Candidate, Margins, Selection, choose
 from test_comparison import compared
@@ -80,3 +81,14 @@ def test_rows_that_chose_decide_nothing() -> None:
     all_rows = compared().held_out.rows + compared().trained_on.rows
     found = compared(selection=Selection(("r00000", "r00001"), 0, {}, THREE, THREE[1], Margins()))
     assert found.held_out.rows + found.trained_on.rows == all_rows - 2
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_evidence_names_what_the_choice_rested_on(inside: bool) -> None:
+    """A verdict of not promoted beside nothing but met conditions would be a riddle."""
+    found = selection(candidate(0.5, 0.4, 0.001 if inside else 0.004, 0.006))
+    ground = comparison_grounds(compared(selection=found))[-1]
+    assert (ground.what, ground.n, ground.met) == ("General-English WER, rows that chose", "236 rows", inside)
+    assert ground.number == ("+0.10 points" if inside else "+0.40 points") and "rise ≤ 0.3" in ground.needed
+    by_validation = compared(selection=Selection((), 0, {}, THREE, Candidate(1, 1.0, {"ker": 0.1}), Margins()))
+    assert len(comparison_grounds(by_validation)) == len(comparison_grounds(compared())) == 3

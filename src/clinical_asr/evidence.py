@@ -12,6 +12,7 @@ from typing import Any
 from clinical_asr.compared import Comparison
 from clinical_asr.records import Decision
 from clinical_asr.svg import interval, percent
+from clinical_asr.training import Selection
 
 RATES = ("ker", "wer", "cer", "ser", "low", "high", "difference", "margin", "upper")
 
@@ -100,7 +101,7 @@ def _condition(one: Mapping[str, Any], firmness: Mapping[str, Any]) -> Ground:
 
 
 def comparison_grounds(comparison: Comparison) -> list[Ground]:
-    """Fall of held-out KER, the test over terms, and the guard set, each with its limit."""
+    """Fall of held-out KER, the test over terms, the guard set and the choice of a candidate, each with its limit."""
     side, found, guard, config = comparison.held_out, comparison.statistics, comparison.guard, comparison.config
     change = side.ker_relative_change
     fallen = None if change is None else round(change, 9) <= -config.keep_reduction
@@ -123,7 +124,18 @@ def comparison_grounds(comparison: Comparison) -> list[Ground]:
     told = guard.proven if guard.rows else None
     grounds.append(Ground("General-English WER, guard set", rise if guard.rows else "not measured",
                           f"{guard.rows} rows", span(guard.low, guard.high, 2), limit, told))  # fmt: skip
-    return grounds
+    return grounds + _chosen_ground(comparison.selection)
+
+
+def _chosen_ground(selection: Selection | None) -> list[Ground]:
+    """What the candidate that was taken costs where it was chosen; nothing where general speech did not choose."""
+    if selection is None or selection.chosen is None or "guard_rise" not in selection.chosen.metrics:
+        return []
+    metrics, margins = selection.chosen.metrics, selection.margins
+    limit = f"rise ≤ {100 * margins.rise:.1f}, upper end ≤ {100 * margins.high:.1f} points"
+    return [Ground("General-English WER, rows that chose", points(metrics["guard_rise"], 2),
+                   f"{selection.general_rows} rows", f"to {points(metrics.get('guard_high'), 2)}", limit,
+                   selection.inside)]  # fmt: skip
 
 
 def _is(value: float | None) -> str:
