@@ -57,8 +57,7 @@ def climb(
         with engines.journal.step("ladder") as did:
             did(f"none, for nothing can be held out: {few.decision.reason}")
         return
-    spoken = bool(request.selection or request.selection_voices)
-    general = general_stage(cycle, request, engines, "selection", request.selection_rows if spoken else 0)
+    general = general_stage(cycle, request, engines, "selection", request.general_rows_that_choose)
     with engines.journal.step("ladder") as did:
         found = _Climb(cycle, request, engines, parts, Recordings(general, cycle.general), guard, untuned).board()
         did(found.reason)

@@ -120,7 +120,7 @@ def comparison_grounds(comparison: Comparison) -> list[Ground]:
                    f"p < {config.alpha:g}", sure)
         )  # fmt: skip
     rise = f"{percent(guard.wer_before, 2)} → {percent(guard.wer_after, 2)} ({points(guard.difference, 2)})"
-    limit = f"rise ≤ {100 * guard.margin:.1f}, upper end ≤ {100 * guard.upper:.1f} points"
+    limit = _limit(guard.margin, guard.upper)
     told = guard.proven if guard.rows else None
     grounds.append(Ground("General-English WER, guard set", rise if guard.rows else "not measured",
                           f"{guard.rows} rows", span(guard.low, guard.high, 2), limit, told))  # fmt: skip
@@ -132,10 +132,13 @@ def _chosen_ground(selection: Selection | None) -> list[Ground]:
     if selection is None or selection.chosen is None or "guard_rise" not in selection.chosen.metrics:
         return []
     metrics, margins = selection.chosen.metrics, selection.margins
-    limit = f"rise ≤ {100 * margins.rise:.1f}, upper end ≤ {100 * margins.high:.1f} points"
     return [Ground("General-English WER, rows that chose", points(metrics["guard_rise"], 2),
-                   f"{selection.general_rows} rows", f"to {points(metrics.get('guard_high'), 2)}", limit,
-                   selection.inside)]  # fmt: skip
+                   f"{selection.general_rows} rows", f"to {points(metrics.get('guard_high'), 2)}",
+                   _limit(margins.rise, margins.high), selection.inside)]  # fmt: skip
+
+
+def _limit(rise: float, high: float) -> str:
+    return f"rise ≤ {100 * rise:.1f}, upper end ≤ {100 * high:.1f} points"
 
 
 def _is(value: float | None) -> str:

@@ -171,8 +171,8 @@ def finetune_stage(cycle: Cycle, request: Request, engines: Engines) -> None:
     train, validation = read_rows(cycle.train, ClinicalUtterance), read_rows(cycle.validation, ClinicalUtterance)
     replay = general_stage(cycle, request, engines, "replay", replay_rows(request.recipe, len(train)))
     chooses = request.recipe.selection_fraction > 0 or len(request.recipe.factors) > 1
-    has_selection = chooses and bool(request.selection or request.selection_voices)
-    selection = general_stage(cycle, request, engines, "selection", request.selection_rows if has_selection else 0)
+    rows = request.general_rows_that_choose if chooses else 0
+    selection = general_stage(cycle, request, engines, "selection", rows)
     outputs = finetune.Outputs(cycle.adapted_model, cycle.training_run_info, cycle.ledger("finetune"))
     base = finetune.Base(request.base_name, request.base, base_digest(request.base))
     margins = Margins(request.comparison.guard_margin, request.comparison.guard_upper)

@@ -65,6 +65,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     ladder: bool = False
     """Lay boosting and fine-tuning side by side at the end."""
 
+    @property
+    def general_rows_that_choose(self) -> int:
+        """Rows of general speech that help to choose a candidate; 0 where there is neither a manifest nor a voice."""
+        return self.selection_rows if self.selection or self.selection_voices else 0
+
     def fingerprint(self) -> dict[str, Any]:
         """Everything that changes a result, files by their digest and not by their place."""
         fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
