@@ -87,14 +87,11 @@ def check(folder: Path) -> int:
 
 def scores(folder: Path) -> int:
     """Hypotheses in; the summary, the counts of each row and their signature out."""
-    from clinical_asr.cli.scoring import _write_scores
-    from clinical_asr.summary import summarise
+    from clinical_asr.cli.scoring import summarised
     from clinical_asr.transcripts import iter_transcripts
 
-    path = folder / "hyps.jsonl"
-    summary = summarise(iter_transcripts(path))
-    _write_scores(folder / "scores.jsonl", lambda: iter_transcripts(path), "clinical-v1")
-    return summary.rows
+    rows = iter_transcripts(folder / "hyps.jsonl")
+    return summarised(rows, None, "clinical-v1", folder / "scores.jsonl", folder).rows
 
 
 def leaderboard(folder: Path) -> int:

@@ -11,7 +11,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from clinical_asr.errors import ManifestError
 from clinical_asr.records import Row
 
 R = TypeVar("R", bound=Row)
+T = TypeVar("T")
 MOST_COLUMNS = 1000
 _KEY_END = re.compile(rb'"\s*:')
 
@@ -81,9 +83,24 @@ def parse_object(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
         raise ManifestError(path, line_number, "", f"is not JSON ({error})", mend) from None
     if not isinstance(parsed, dict):
         raise ManifestError(path, line_number, "", "is not a JSON object", mend)
-    if len(_KEY_END.findall(line)) != len(parsed):  # nested, or the same key again
+    if len(_KEY_END.findall(line)) != _keys_of(parsed):  # a text that looks like a key, or the same key again
         _refuse_repeated_key(path, line_number, line)
     return parsed
+
+
+def _keys_of(value: Any) -> int:
+    """Keys of an object and of all that is nested in it; -1 where that is nested too deeply to be counted."""
+    try:
+        return _counted(value)
+    except RecursionError:
+        return -1
+
+
+def _counted(value: Any) -> int:
+    if isinstance(value, dict):
+        nested = [one for one in value.values() if isinstance(one, dict | list)]
+        return len(value) + sum(map(_counted, nested))
+    return sum(map(_counted, value)) if isinstance(value, list) else 0
 
 
 def _refuse_repeated_key(path: Path, line_number: int, line: bytes) -> None:
@@ -143,10 +160,16 @@ def read_rows(path: Path, kind: type[R]) -> list[R]:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write all rows at once, atomically."""
+    deque(writing(path, rows, lambda row: row), maxlen=0)
+
+
+def writing(path: Path, items: Iterable[T], row_of: Callable[[T], Row]) -> Iterator[T]:
+    """The same items, the row of each written on its way; the file stands, atomically, when the last has passed."""
     encoder = msgspec.json.Encoder()
     with atomic_path(path) as part, part.open("wb") as file:
-        for row in rows:
-            file.write(encoder.encode(to_dict(row)) + b"\n")
+        for item in items:
+            file.write(encoder.encode(to_dict(row_of(item))) + b"\n")
+            yield item
 
 
 def append_row(path: Path, row: Row) -> None:

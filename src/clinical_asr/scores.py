@@ -7,22 +7,20 @@ Nothing is paired by position, with one exception that says so: two plain text f
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
-from clinical_asr.cycle import manifest_digest
+from clinical_asr.cycle import sorted_digest
 from clinical_asr.errors import ScoringError
 from clinical_asr.keywords import KeywordCount, count_keyword
 from clinical_asr.metrics import METRIC_VERSION, character_errors_batch, word_errors_batch
 from clinical_asr.records import Hypothesis, Stratum
+from clinical_asr.row_ids import IdColumn, SeenIds, chunks
 from clinical_asr.tally import Score, Signature, Tally
 from clinical_asr.text import DEFAULT_NORMALISER
 from clinical_asr.text import normaliser as _function
-
-_CHUNK = 4096  # rows scored at a time: large enough to be fast, small enough for flat memory
 
 
 class RowError(ScoringError):
@@ -44,37 +42,48 @@ def score(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER
 
 
 def iter_scores(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> Iterator[Score]:
-    """Counts row by row, a chunk in memory at a time.
+    """Counts row by row, a chunk in memory at a time; of the rows that have passed only ids are kept, 16 bytes each.
 
     Raises RowError naming the row if its id is missing or stands twice, if its reference is empty, or if its term
     is not in its reference: such a row would count as a hit or a miss of nothing.
     """
-    clean = _function(normaliser)
-    source, seen = iter(hypotheses), set[str]()
-    while rows := list(islice(source, _CHUNK)):
-        for row in rows:
-            if not row.id or row.id in seen:
-                why = "stands twice" if row.id else "has no id"
-                raise RowError(why, row, "run: clinical-asr manifest check")
-            seen.add(row.id)
+    return (scored for scored, _, _ in iter_scored_texts(hypotheses, normaliser))
+
+
+def iter_scored_texts(
+    hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER
+) -> Iterator[tuple[Score, str, str]]:
+    """The same with both normalised texts, which are the same object where nothing was heard otherwise."""
+    clean, seen = _function(normaliser), SeenIds()
+    for rows in chunks(hypotheses):
+        ids = [row.id for row in rows]
+        repeated = seen.repeated(ids)
+        if repeated is not None or "" in ids:
+            row = rows[ids.index("")] if repeated is None else _last(rows, repeated)
+            raise RowError("stands twice" if row.id else "has no id", row, "run: clinical-asr manifest check")
         yield from _score_chunk(rows, clean)
 
 
-def _score_chunk(rows: Sequence[Hypothesis], clean: Callable[[str], str]) -> Iterator[Score]:
+def _last(rows: Sequence[Hypothesis], row_id: str) -> Hypothesis:
+    return next(row for row in reversed(rows) if row.id == row_id)
+
+
+def _score_chunk(rows: Sequence[Hypothesis], clean: Callable[[str], str]) -> Iterator[tuple[Score, str, str]]:
     references = [_reference(row, clean) for row in rows]
     hypotheses = [clean(row.pred_text) for row in rows]
     words = word_errors_batch(references, hypotheses)
     characters = character_errors_batch(references, hypotheses)
-    for place, row in enumerate(rows):
+    for row, said, heard, word, character in zip(rows, references, hypotheses, words, characters, strict=True):
+        wrong = said != heard
         tally = Tally(
             rows=1,
-            wrong_rows=int(references[place] != hypotheses[place]),
-            words=words[place],
-            characters=characters[place],
-            keywords=_keywords(row, references[place], hypotheses[place], clean),
-            row_rates=words[place].rate or 0.0,
+            wrong_rows=int(wrong),
+            words=word,
+            characters=character,
+            keywords=_keywords(row, said, heard, clean),
+            row_rates=word.rate or 0.0,
         )
-        yield _score_row(row, tally)
+        yield _score_row(row, tally), said, heard if wrong else said
 
 
 def _reference(row: Hypothesis, clean: Callable[[str], str]) -> str:
@@ -128,20 +137,39 @@ def _stratum(name: Any, row: Hypothesis) -> Stratum | None:
         raise RowError(f"stratum {name!r} is unknown", row, f"use one of: {known}") from None
 
 
-def signature(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> Signature:
-    """What the scores rest on. Raises ScoringError if several models transcribed the rows, or if there are none."""
-    _function(normaliser)  # an unknown name is refused here, not in the middle of the rows
-    ids, models = list[str](), Counter[tuple[str, str]]()
-    for row in hypotheses:
-        ids.append(row.id)
-        models[row.model, row.model_digest] += 1
-    if not ids:
-        raise ScoringError("there are no hypotheses", where="scores", mend="transcribe a manifest first")
-    if len(models) > 1:
-        named = " and ".join(
-            f"{model or '?'} ({digest or 'no digest'}): {n} rows" for (model, digest), n in models.items()
+class Signing:
+    """What scores rest on, learnt from the hypotheses as they pass; of each row only its id is kept."""
+
+    def __init__(self, normaliser: str = DEFAULT_NORMALISER) -> None:
+        _function(normaliser)  # an unknown name is refused here, not in the middle of the rows
+        self._normaliser = normaliser
+        self._ids, self._models = IdColumn(), Counter[tuple[str, str]]()
+
+    def watch(self, hypotheses: Iterable[Hypothesis]) -> Iterator[Hypothesis]:
+        """The same rows."""
+        for rows in chunks(hypotheses):
+            self._ids.add([row.id for row in rows])
+            self._models.update((row.model, row.model_digest) for row in rows)
+            yield from rows
+
+    def signature(self) -> Signature:
+        """Of the rows that passed. Raises ScoringError if several models transcribed them, or if there are none."""
+        if not len(self._ids):
+            raise ScoringError("there are no hypotheses", where="scores", mend="transcribe a manifest first")
+        if len(self._models) > 1:
+            named = " and ".join(
+                f"{model or '?'} ({digest or 'no digest'}): {n} rows" for (model, digest), n in self._models.items()
+            )
+            raise ScoringError(f"hypotheses of several models in one file: {named}", where="scores",
+                               mend="score each model by itself")  # fmt: skip
+        (model, digest) = next(iter(self._models))
+        return Signature(
+            self._normaliser, METRIC_VERSION, model, digest, sorted_digest(self._ids.sorted()), len(self._ids)
         )
-        raise ScoringError(f"hypotheses of several models in one file: {named}", where="scores",
-                           mend="score each model by itself")  # fmt: skip
-    (model, digest) = next(iter(models))
-    return Signature(normaliser, METRIC_VERSION, model, digest, manifest_digest(ids), len(ids))
+
+
+def signature(hypotheses: Iterable[Hypothesis], normaliser: str = DEFAULT_NORMALISER) -> Signature:
+    """What the scores rest on. Raises ScoringError as :meth:`Signing.signature` does."""
+    signing = Signing(normaliser)
+    deque(signing.watch(hypotheses), maxlen=0)
+    return signing.signature()

@@ -27,9 +27,8 @@ from clinical_asr.keywords import KeywordCount, TermIndex
 from clinical_asr.matching import Matching
 from clinical_asr.metrics import METRIC_VERSION
 from clinical_asr.mishearings import NumberTotals
-from clinical_asr.occurrences import as_function
 from clinical_asr.records import Hypothesis, Term
-from clinical_asr.scores import iter_scores
+from clinical_asr.scores import iter_scored_texts
 from clinical_asr.statistics import clustered_counts_interval, proportion_interval
 from clinical_asr.tally import ConfusionLine, NumberLine, Score, Tally
 from clinical_asr.text import DEFAULT_NORMALISER
@@ -98,12 +97,19 @@ def summarise(
     >>> found.ker, found.by_term["heparin"].precision, found.terms.false_insertions
     (0.5, 0.5, 1)
     """
+    return summary_of(iter_scored_texts(hypotheses, normaliser), terms, normaliser)
+
+
+def summary_of(
+    scored: Iterable[tuple[Score, str, str]], terms: Sequence[Term] | None = None, normaliser: str = DEFAULT_NORMALISER
+) -> ScoreSummary:
+    """:func:`summarise` of rows that are scored already, each with its normalised texts (``iter_scored_texts``)."""
     counts = _ListCounts(terms, normaliser) if terms is not None else _OwnCounts()
-    total, numbers, clean = Tally.zero(), NumberTotals(), as_function(normaliser)
-    for row in iter_scores(hypotheses, normaliser):
+    total, numbers = Tally.zero(), NumberTotals()
+    for row, reference, hypothesis in scored:
         total = total + row.tally
-        said = clean(row.reference).split()
-        heard = clean(row.hypothesis).split() if row.tally.wrong_rows else said
+        said = reference.split()
+        heard = said if hypothesis is reference else hypothesis.split()
         counts.add(row, said, heard)
         numbers.add(said, heard)
     if not total.rows:

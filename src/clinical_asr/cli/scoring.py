@@ -12,12 +12,14 @@ from clinical_asr.cli.console import table, tell
 from clinical_asr.cli.scored import signature_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Iterator
 
-    from clinical_asr.records import Hypothesis
+    from clinical_asr.records import Hypothesis, Term
+    from clinical_asr.scores import Signing
     from clinical_asr.summary import ScoreSummary, TermTotals
+    from clinical_asr.tally import Score
 
-    Rows = Callable[[], Iterable[Hypothesis]]
+    ScoredTexts = tuple[Score, str, str]
 
 
 def scores(
@@ -42,9 +44,7 @@ def scores(
     Example: clinical-asr scores baseline_hyps.jsonl --terms examples/terms.csv --json scores.json
     """
     from clinical_asr.jsonl import write_json
-    from clinical_asr.relocation import iter_seen_from
     from clinical_asr.scores import RowError
-    from clinical_asr.summary import summarise
     from clinical_asr.terms import read_terms
 
     for target in filter(None, (json, output)):
@@ -52,12 +52,9 @@ def scores(
     rows = _transcripts(path, reference, hypothesis)
     listed = read_terms(terms) if terms else None
     try:
-        summary = summarise(rows(), listed, normaliser)
+        summary = summarised(rows, listed, normaliser, output, (path or output or Path()).parent)
     except RowError as error:
         raise error.within(path or reference) from None
-    if output:
-        home = (path or output).parent
-        _write_scores(output, lambda: iter_seen_from(output.parent, rows(), home), normaliser)
     if json:
         write_json(json, summary)
     _show_summary(summary)
@@ -65,27 +62,46 @@ def scores(
         typer.echo(f"written: {target}")
 
 
-def _transcripts(path: Path | None, reference: Path | None, hypothesis: Path | None) -> Rows:
-    """The rows, as often as they are asked for: a file is read anew each time instead of being held in memory."""
+def _transcripts(path: Path | None, reference: Path | None, hypothesis: Path | None) -> Iterable[Hypothesis]:
+    """The rows; those of one file are read as they are asked for."""
     from clinical_asr.errors import ConfigError
     from clinical_asr.transcripts import iter_transcripts, read_pairs
 
     if path and not (reference or hypothesis):
-        return lambda: iter_transcripts(path)
+        return iter_transcripts(path)
     if reference and hypothesis and not path:
-        pairs = read_pairs(reference, hypothesis)
-        return lambda: pairs
+        return read_pairs(reference, hypothesis)
     mend = "give one H.jsonl, or both --reference and --hypothesis"
     raise ConfigError("cannot tell which transcripts are meant", "scores", mend)
 
 
-def _write_scores(output: Path, rows: Rows, normaliser: str) -> None:
-    """Counts of each row, and beside them what they rest on."""
-    from clinical_asr.jsonl import write_json, write_rows
-    from clinical_asr.scores import iter_scores, signature
+def summarised(
+    rows: Iterable[Hypothesis], terms: list[Term] | None, normaliser: str, output: Path | None, home: Path
+) -> ScoreSummary:
+    """Score each row once: counted and, with ``output``, written as it passes, with the signature beside it.
 
-    write_json(signature_of(output), signature(rows(), normaliser))
-    write_rows(output, iter_scores(rows(), normaliser))
+    ``home`` is where relative audio paths start; in the output they start at its own folder.
+    """
+    from clinical_asr.relocation import iter_seen_from
+    from clinical_asr.scores import Signing, iter_scored_texts
+    from clinical_asr.summary import summary_of
+
+    if output is None:
+        return summary_of(iter_scored_texts(rows, normaliser), terms, normaliser)
+    signing = Signing(normaliser)
+    scored = iter_scored_texts(signing.watch(iter_seen_from(output.parent, rows, home)), normaliser)
+    return summary_of(_written(output, scored, signing), terms, normaliser)
+
+
+def _written(output: Path, scored: Iterable[ScoredTexts], signing: Signing) -> Iterator[ScoredTexts]:
+    """The same, each row written on its way; their signature stands before the rows do."""
+    from clinical_asr.jsonl import write_json, writing
+
+    def rows() -> Iterator[ScoredTexts]:
+        yield from scored
+        write_json(signature_of(output), signing.signature())
+
+    return writing(output, rows(), lambda one: one[0])
 
 
 def _show_summary(found: ScoreSummary) -> None:
