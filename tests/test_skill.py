@@ -177,6 +177,11 @@ def test_every_number_is_the_codes_own() -> None:
     assert f"by more than {100 * ComparisonConfig().guard_margin:g} points" in SKILL
 
 
+def test_all_that_can_be_asked_about_is_named() -> None:
+    for section in ("symptoms", "wishes", "elsewhere"):
+        assert not [name for name in knowledge()[section] if f"`{name}`" not in SKILL]
+
+
 def test_every_tool_is_named() -> None:
     for name in TOOLS:
         assert f"`{name}`" in SKILL

@@ -21,7 +21,7 @@ from clinical_asr.rental import Rental
 from clinical_asr.routes import route_of
 from clinical_asr.situation import Situation, board_of
 from clinical_asr.triage import triage
-from clinical_asr.verdict import INCONCLUSIVE
+from clinical_asr.verdict import INCONCLUSIVE, NOT_PROMOTED
 
 FAILED, REFUSED = gate.GO_BACK, 2
 PARITY = "After deployment score the same manifest at the endpoint: a difference lies in the serving, not the model."
@@ -94,12 +94,18 @@ def _refused_wishes(known: Situation) -> Iterator[Advice]:
 def _symptoms(known: Situation) -> Iterator[Advice]:
     for _, told in _looked_up("symptoms", known.symptoms, "--symptom"):
         say = [line for text in told["say"] for line in (_cost() if text == "COST" else [text])]
-        yield Advice(told["verdict"], [told["because"]], _filled(told["next"], known), say, FAILED)
+        command = told["next"] if "next" in told else AFTER[told["stage"]]
+        yield Advice(told["verdict"], [told["because"]], _filled(command, known), say, _code(told))
 
 
 def _elsewhere(known: Situation) -> Iterator[Advice]:
     for _, told in _looked_up("elsewhere", known.topics, "--about"):
         yield Advice("ask elsewhere", [told["because"]], f"see {told['door']}")
+
+
+def _code(told: dict[str, Any]) -> int:
+    """What a comparison says of a tuned model ends as a comparison ends."""
+    return NOT_PROMOTED if "stage" in told else FAILED
 
 
 def _cost() -> list[str]:
@@ -119,6 +125,7 @@ AFTER = {
     "finetune": f"{TURN} --recipe RECIPE.yaml",
     "gate": TURN,
     "stop": "clinical-asr leaderboard {folder}/baseline_hyps.jsonl --output-folder boards",
+    "serve": "clinical-asr serve --model {base}",
 }
 """The command that leads into the stage a decision names next."""
 
@@ -130,6 +137,9 @@ def _decision(known: Situation) -> Iterator[Advice]:
 
 
 def _from_decision(decision: Decision, known: Situation) -> Advice:
+    if decision.next_stage not in AFTER:
+        where = f"{known.folder}/decision.json"
+        raise ConfigError(f"names a next stage {decision.next_stage!r}", where, f"one of {', '.join(AFTER)}")
     say = {
         "deploy": [PARITY],
         "build": [NO_PATIENTS],
