@@ -98,6 +98,13 @@ def test_a_comparison_that_was_read_back_without_statistics_promotes_nothing() -
     assert (still.verdict, still.exit_code) == ("no change", 4)
 
 
+def test_a_guard_set_that_was_read_back_without_its_rates_is_told_as_unknown() -> None:
+    bare = replace(compared().guard, worse=True, wer_before=None, wer_after=None, difference=None)
+    decision = decide(replace(compared(), guard=bare))
+    assert (decision.verdict, decision.next_stage, decision.exit_code) == ("not promoted", "finetune", 5)
+    assert decision.reason.startswith("general-English WER rose by an unknown amount (unknown), more than the allowed")
+
+
 def test_a_promotion_says_what_it_rests_on() -> None:
     assert compared().reason == (
         "held-out KER 0.500 -> 0.100 (-80%) on 200 rows (200 new sentence), p < 0.001 over 20 terms; "
