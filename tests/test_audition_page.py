@@ -95,6 +95,8 @@ def test_a_clinician_listens_by_keyboard_alone_and_the_gate_opens(chromium: Any,
 
     until(page, term_is("heparin"))
     page.keyboard.press("2")
+    until(page, "document.activeElement.dataset.hear === 'a'")  # the letters are free to hear what is suggested
+    page.keyboard.press("i")
     until(page, "document.activeElement.id === 'own-ipa'")
     page.keyboard.press("Control+a")
     page.keyboard.insert_text("ˈhɛpəɹɪn")
@@ -211,6 +213,29 @@ def test_a_verdict_given_while_the_next_clip_is_still_on_its_way_counts(chromium
         until(page, "document.activeElement.id === 'done'")
     page.close()
     assert [row.verdict.value for row in read_auditions(tmp_path / "auditions.jsonl")] == ["drop"] * 3
+
+
+@pytest.mark.browser
+def test_a_suggestion_is_heard_and_used_by_its_letter(chromium: Any, tmp_path: Path) -> None:
+    """The letters on the buttons are keys as soon as the suggestions are open, and are not typed into the IPA field."""
+    said: list[Any] = []
+    with serving(tmp_path) as server:
+        page = chromium.new_page()
+        page.on("request", lambda request: said.append(request.post_data_json) if request.url.endswith("/say") else None)
+        page.goto(server.url)
+        until(page, term_is("cefazolin"))
+        page.keyboard.press("2")
+        until(page, "document.querySelector('[data-use=B]') !== null")
+        page.keyboard.press("b")
+        end = time.monotonic() + 20
+        while not said and time.monotonic() < end:
+            page.wait_for_timeout(30)
+        assert said[0]["ipa"] == "sʌˈdʒɛst" and page.input_value("#own-ipa") == "cə"
+        page.keyboard.press("Shift+B")
+        until(page, "document.getElementById('standing').textContent === 'hear it again'")
+    page.close()
+    (fix,) = read_overrides(tmp_path / "pronunciation_overrides.csv")
+    assert (fix.term, fix.ipa) == ("cefazolin", "sʌˈdʒɛst")
 
 
 def player(folder: Path, code: int = 0) -> dict[str, str]:

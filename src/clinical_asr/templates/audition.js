@@ -209,16 +209,16 @@ async function showAndPlay(index, aloud = true) {
 
 /* --- another pronunciation ------------------------------------------------------------------------------------------ */
 
-async function otherwise(opened) {
+/* With the letters a to h free to hear what is suggested; field: the keyboard is in one's own IPA instead. */
+async function otherwise(opened, field = false) {
   $("otherwise").hidden = !opened;
   $("fix").setAttribute("aria-expanded", String(opened));
   wrong(null);
   if (!opened) return;
   const one = card();
   $("own-ipa").value = one.shown;
-  $("own-ipa").focus();
-  $("own-ipa").select();
   $("suggestions").replaceChildren(suggestion(0, "", one.shown, "as it is now"));
+  if (field) $("own-ipa").select(); else $("suggestions").querySelector("button").focus();
   try {
     const others = await (await ask("suggestions", { term: one.term })).json();
     if (card().term !== one.term) return;
@@ -233,7 +233,9 @@ function suggestion(index, ipa, shown, why) {
   const row = make("li", {}, hear, make("span", { className: "other", lang: "und-fonipa", textContent: slashed(shown) }),
     make("span", { className: "soft why", textContent: why }));
   if (ipa) {
-    const take = make("button", { type: "button", className: "plain", ariaLabel: `Use ${shown}`, textContent: "Use this" });
+    const take = make("button", { type: "button", className: "plain", ariaLabel: `Use ${shown}` },
+      "Use this ", make("kbd", { textContent: letter.toUpperCase() }));
+    take.dataset.use = letter.toUpperCase();
     take.addEventListener("click", () => judge("fix", ipa));
     row.append(take);
   }
@@ -257,7 +259,7 @@ const KEYS = {
   " ": play, Enter: play, w: () => say().catch(fail), 1: () => judge("good"), 2: () => otherwise(true), 3: () => judge("drop"),
   j: () => show(at + 1), ArrowDown: () => show(at + 1), ArrowRight: () => show(at + 1),
   k: () => show(at - 1), ArrowUp: () => show(at - 1), ArrowLeft: () => show(at - 1),
-  n: () => $("notes").focus(), "?": () => $("help").showModal(),
+  n: () => $("notes").focus(), i: () => otherwise(true, true), "?": () => $("help").showModal(),
 };
 function onKey(event) {
   if (document.querySelector("dialog[open]") || !open) return;
@@ -267,8 +269,8 @@ function onKey(event) {
   if (where === $("notes") && event.key === "Enter") return $("card").focus();
   if (event.ctrlKey || event.altKey || event.metaKey || where.matches("input") || !$("single").checked) return;
   if (where.matches("button, a, summary") && (event.key === " " || event.key === "Enter")) return;
-  const hear = document.querySelector(`[data-hear="${CSS.escape(event.key)}"]`);
-  if (hear && !$("otherwise").hidden) { event.preventDefault(); return hear.click(); }
+  const key = CSS.escape(event.key), offered = document.querySelector(`[data-hear="${key}"], [data-use="${key}"]`);
+  if (offered && !$("otherwise").hidden) { event.preventDefault(); return offered.click(); }
   const act = Object.hasOwn(KEYS, event.key) && KEYS[event.key];
   if (act) { event.preventDefault(); act(); }
 }

@@ -62,6 +62,8 @@ const speaker = {
       this.stop = () => {};
       audio.onended = null;
       audio.pause();
+      audio.removeAttribute("src"); // what is still being loaded is given up before its address goes
+      audio.load();
       URL.revokeObjectURL(url);
       settle(whole);
     };
