@@ -95,25 +95,31 @@ def scores(folder: Path) -> int:
 
 
 def leaderboard(folder: Path) -> int:
-    """Scores in, all sections out."""
-    from clinical_asr.cli.scored import read_scored
+    """Scores in; all sections as JSON and the page out."""
+    from clinical_asr.cli.scored import stream_scored
+    from clinical_asr.html_report import PageRows, write_page
     from clinical_asr.jsonl import write_json
     from clinical_asr.leaderboard import leaderboard as build
+    from clinical_asr.mishearings import ListedTerms
 
-    board = build(*read_scored(folder / "scores.jsonl"))
+    scored, page = stream_scored(folder / "scores.jsonl"), PageRows()
+    board = build(page.watch(scored.rows()), scored.signature, about=scored.about)
     write_json(folder / "board.json", board)
+    write_page(folder / "board.html", board, page, ListedTerms(scored.about, "clinical-v1"))
     return board.headline.rows
 
 
 def gate(folder: Path) -> int:
-    """A board in, the decision out."""
+    """Hypotheses in, the decision out."""
+    from clinical_asr.cli.scored import stream_scored
     from clinical_asr.gate import gate as decide
-    from clinical_asr.jsonl import read_json, write_json
-    from clinical_asr.tally import Leaderboard
+    from clinical_asr.jsonl import write_json
+    from clinical_asr.leaderboard import leaderboard as build
 
-    board = read_json(folder / "board.json", Leaderboard)
+    scored = stream_scored(folder / "hyps.jsonl")
+    board = build(scored.rows(), scored.signature, about=scored.about)
     write_json(folder / "gate.json", decide(board))
-    return int(board.headline.rows)
+    return board.headline.rows
 
 
 def split(folder: Path) -> int:

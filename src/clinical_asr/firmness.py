@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clinical_asr.config import GateConfig
-from clinical_asr.statistics import clustered_proportion_interval, effective_n, intracluster_correlation
+from clinical_asr.power import worth_of_counts
+from clinical_asr.statistics import clustered_counts_interval
 from clinical_asr.tally import Leaderboard, Line
 
 
@@ -34,15 +36,23 @@ def firmness_of(board: Leaderboard, config: GateConfig) -> Firmness:
         unmeasured, no_terms = "no row of a priority category was scored", "how firm is not known without its terms"
         note = unmeasured if known is None else no_terms
         return Firmness(known, None, None, 0, 0, None, None, note)
-    clusters = [line.key for line in lines for _ in range(line.occurrences)]
-    missed = [float(i < line.misses) for line in lines for i in range(line.occurrences)]
-    low, high = clustered_proportion_interval(missed, clusters)
+    misses, occurrences = _by_name(lines)
+    low, high = clustered_counts_interval(misses, occurrences)
+    correlation, worth = worth_of_counts(misses, occurrences)
     return Firmness(
-        ker=ker, low=low, high=high, occurrences=len(missed), terms=len(lines),
-        intracluster_correlation=intracluster_correlation(missed, clusters),
-        effective_n=effective_n(missed, clusters),
+        ker=ker, low=low, high=high, occurrences=sum(occurrences), terms=len(lines),
+        intracluster_correlation=correlation, effective_n=worth,
         note=_firmness_note(ker, low, high, len(lines), config),
     )  # fmt: skip
+
+
+def _by_name(lines: Sequence[Line]) -> tuple[list[int], list[int]]:
+    """Misses and occurrences per term; one of two categories counts once."""
+    misses, occurrences = Counter[str](), Counter[str]()
+    for line in lines:
+        misses[line.key] += line.misses
+        occurrences[line.key] += line.occurrences
+    return list(misses.values()), list(occurrences.values())
 
 
 def _firmness_note(ker: float, low: float, high: float, terms: int, config: GateConfig) -> str:

@@ -18,8 +18,9 @@ import jinja2
 from markupsafe import Markup
 
 from clinical_asr import evidence
-from clinical_asr.html_rows import embedded_json, row_records
+from clinical_asr.html_rows import embedded_json, row_records, worst_rows
 from clinical_asr.markdown import detectable
+from clinical_asr.mishearings import ListedTerms
 from clinical_asr.records import Decision
 from clinical_asr.svg import interval, percent
 from clinical_asr.tally import Score
@@ -80,9 +81,23 @@ def page_data(
     placed: Placed,
 ) -> dict[str, Any]:
     """What the script draws the rows from, and how many rows of how many it has."""
-    records = row_records(sides, normaliser, placed, ROWS_IN_PAGE)
-    data = {"kind": kind, "names": list(names), "facets": FACETS, "rows": records, "total": len(sides[0])}
-    return {"data": embedded_json(data), "carried": len(records), "total": len(sides[0])}
+    listed = ListedTerms(sides[0], normaliser)
+    return data_of(kind, names, worst_rows(sides, ROWS_IN_PAGE), len(sides[0]), listed, normaliser, placed)
+
+
+def data_of(
+    kind: Literal["board", "comparison", "ranking"],
+    names: Sequence[str],
+    sides: Sequence[Sequence[Score]],
+    total: int,
+    listed: ListedTerms,
+    normaliser: str,
+    placed: Placed,
+) -> dict[str, Any]:
+    """The same of ``sides`` that are chosen already, out of ``total`` rows, with the terms of all of them."""
+    records = row_records(sides, normaliser, placed, listed)
+    data = {"kind": kind, "names": list(names), "facets": FACETS, "rows": records, "total": total}
+    return {"data": embedded_json(data), "carried": len(records), "total": total}
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,8 @@ The decision and the headline come first, then the sections, then the rows with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,10 +15,24 @@ from markupsafe import Markup
 from clinical_asr import evidence, jsonl, plot_values, plots, snr_plot, tradeoff
 from clinical_asr.changes import paired_rows
 from clinical_asr.compared import Comparison
-from clinical_asr.html_page import Placed, from_page, page_data, render
+from clinical_asr.html_page import ROWS_IN_PAGE, Placed, data_of, from_page, page_data, render
+from clinical_asr.html_rows import WorstRows
+from clinical_asr.mishearings import ListedTerms
 from clinical_asr.records import Decision, Stratum
 from clinical_asr.svg import interval
 from clinical_asr.tally import Leaderboard, Line, Score
+
+
+class PageRows:
+    """What a leaderboard's page shows of its rows, kept while they pass once: the worst of them, and counts by term."""
+
+    def __init__(self) -> None:
+        self.worst = WorstRows(ROWS_IN_PAGE)
+        self.heat = plot_values.Heat(lambda row: row.noise_level)
+
+    def watch(self, rows: Iterable[Score]) -> Iterator[Score]:
+        """The same rows."""
+        return self.heat.watch(self.worst.watch(rows))
 
 
 def leaderboard_html(
@@ -31,7 +46,15 @@ def leaderboard_html(
 
     ``strata`` (row id -> stratum) overrides what the rows carry, as it does for the board.
     """
-    rows = _restratified(scores, strata)
+    passed = PageRows()
+    deque(passed.watch(_restratified(scores, strata)), maxlen=0)
+    return page_of(board, passed, ListedTerms(scores, board.signature.normaliser), decision, placed)
+
+
+def page_of(
+    board: Leaderboard, passed: PageRows, listed: ListedTerms, decision: Decision | None = None, placed: Placed = str
+) -> str:
+    """The page of a leaderboard whose rows have passed and are not in memory."""
     noise = plot_values.with_snr(plot_values.points(board.by_noise_level))
     return render(
         "leaderboard.html.j2",
@@ -42,9 +65,9 @@ def leaderboard_html(
         grounds=evidence.board_grounds(decision),
         categories=plots.dot_and_whisker("KER by entity category", plot_values.points(board.by_entity_category)),
         noise=snr_plot.snr_curve("KER against SNR", [("KER", noise)]) if noise else "",
-        heat=_heat(rows, [line.key for line in board.by_noise_level], "noise"),
+        heat=_heat(passed.heat.map([line.key for line in board.by_noise_level]), "noise"),
         signatures=[board.signature],
-        **page_data("board", [""], [rows], board.signature.normaliser, placed),
+        **data_of("board", [""], [passed.worst.rows()], passed.worst.total, listed, board.signature.normaliser, placed),
     )
 
 
@@ -67,6 +90,7 @@ def comparison_html(
     known = {row.stratum for row in after}
     columns = [stratum.value for stratum in Stratum if stratum in known]
     noise = [(name, plot_values.noise_points(side)) for name, side in zip(("before", "after"), held, strict=True)]
+    noises = sorted({row.noise_level for row in after})
     slopes = plot_values.slopes(comparison.by_category)
     return render(
         "comparison.html.j2",
@@ -77,11 +101,10 @@ def comparison_html(
         tradeoff=tradeoff.curve(comparison.selection),
         slopes=plots.slope_chart("KER by category before and after, held-out rows", slopes) if slopes else "",
         noise=snr_plot.snr_curve("KER against SNR before and after, held-out rows", noise) if noise[1][1] else "",
-        heat=_heat(after, columns, "stratum") or _heat(after, sorted({row.noise_level for row in after}), "noise"),
+        heat=_heat(plot_values.heat_of(after, columns, lambda row: row.stratum or ""), "stratum")
+        or _heat(plot_values.heat_of(after, noises, lambda row: row.noise_level), "noise"),
         signatures=comparison.signatures,
-        **page_data(
-            "comparison", ["before", "after"], [before, after], comparison.signatures[-1].normaliser, placed
-        ),
+        **page_data("comparison", ["before", "after"], [before, after], comparison.signatures[-1].normaliser, placed),
     )
 
 
@@ -97,6 +120,19 @@ def write_leaderboard_html(
     """Write the page, atomically. ``audio_root`` is where relative audio paths start (the manifest's folder; the
     page's own if ``None``); in the page they start at the page's folder, so that the players work from disk."""
     jsonl.write_text(path, leaderboard_html(board, scores, decision, strata, from_page(path, audio_root)))
+
+
+def write_page(
+    path: Path,
+    board: Leaderboard,
+    passed: PageRows,
+    listed: ListedTerms,
+    decision: Decision | None = None,
+    *,
+    audio_root: Path | None = None,
+) -> None:
+    """:func:`write_leaderboard_html` of rows that have passed (:func:`page_of`)."""
+    jsonl.write_text(path, page_of(board, passed, listed, decision, from_page(path, audio_root)))
 
 
 def write_comparison_html(
@@ -139,9 +175,6 @@ def _rates(line: Line) -> list[tuple[str, str, float | None, str, str]]:
     return [(name, means, rate, interval(low, high), n) for name, means, rate, low, high, n in named]
 
 
-def _heat(rows: Sequence[Score], columns: Sequence[str], facet: str) -> Markup | str:
-    columns, lines = plot_values.heat_of(rows, columns, lambda row: str(getattr(row, _FIELDS[facet]) or ""))
+def _heat(found: plot_values.HeatMap, facet: str) -> Markup | str:
+    columns, lines = found
     return plots.heat_map(f"Missed terms by {facet}", facet, columns, lines) if columns and lines else ""
-
-
-_FIELDS = {"noise": "noise_level", "stratum": "stratum"}

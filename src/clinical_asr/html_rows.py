@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heappush, heapreplace
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 from markupsafe import Markup
 
-from clinical_asr.mishearings import ListedTerms
+from clinical_asr.mishearings import ListedTerms, wordings
 from clinical_asr.tally import Score
 from clinical_asr.worddiff import word_diff
 
 _OPERATIONS = {"hit": "=", "substitution": "s", "deletion": "d", "insertion": "i"}
+
+
+class WorstRows:
+    """At most ``most`` of the rows that pass, those with most missed terms and words, and how many passed.
+
+    >>> worst = WorstRows(5)
+    >>> list(worst.watch([])), worst.rows(), worst.total
+    ([], [], 0)
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._heap: list[tuple[int, float, str, int, Score]] = []
+        self.total = 0
+
+    def watch(self, rows: Iterable[Score]) -> Iterator[Score]:
+        """The same rows."""
+        for row in rows:
+            entry = (row.tally.keywords.misses, row.tally.row_rates, row.id, self.total, row)
+            if self.total < self._most:
+                heappush(self._heap, entry)
+            elif entry[:3] > self._heap[0][:3]:
+                heapreplace(self._heap, entry)
+            self.total += 1
+            yield row
+
+    def rows(self) -> list[Score]:
+        """Those kept, in the order in which they came."""
+        return [entry[-1] for entry in sorted(self._heap, key=lambda entry: entry[3])]
 
 
 def worst_rows(sides: Sequence[Sequence[Score]], most: int) -> list[list[Score]]:
@@ -31,23 +61,23 @@ def worst_rows(sides: Sequence[Sequence[Score]], most: int) -> list[list[Score]]
 
 
 def row_records(
-    sides: Sequence[Sequence[Score]], normaliser: str, placed: Callable[[str], str] = str, most: int | None = None
+    sides: Sequence[Sequence[Score]],
+    normaliser: str,
+    placed: Callable[[str], str] = str,
+    listed: ListedTerms | None = None,
 ) -> list[dict[str, Any]]:
     """One record a row, in the first side's order; ``sides`` are one cycle, before and after, or several systems.
 
     A record holds what the row is about and, under ``sides``, for each the word diff and the counts. Rows that the
-    first side lacks are left out; a side that lacks a row holds ``None`` in its place. ``most`` keeps the worst rows.
+    first side lacks are left out; a side that lacks a row holds ``None`` in its place. ``listed`` are the terms of the
+    whole board, where the rows are only some of it.
     """
-    board, sides = sides[0], sides if most is None else worst_rows(sides, most)
-    listed = [ListedTerms(side, normaliser, board=board) for side in sides]
-    by_id = [{row.id: row for row in side} for side in sides]
+    terms = ListedTerms(sides[0], normaliser) if listed is None else listed
+    told = [{row.id: (row, said, heard) for row, said, heard in wordings(side, normaliser)} for side in sides]
     return [
         {
             **_about(row, placed(row.audio_filepath)),
-            "sides": [
-                _side(rows[row.id], normaliser, terms.unsaid.get(row.id, [])) if row.id in rows else None
-                for rows, terms in zip(by_id, listed, strict=True)
-            ],
+            "sides": [_side(rows[row.id], normaliser, terms) if row.id in rows else None for rows in told],
         }
         for row in sides[0]
     ]
@@ -68,15 +98,17 @@ def _about(row: Score, audio: str) -> dict[str, Any]:
     }
 
 
-def _side(row: Score, normaliser: str, unsaid: Sequence[str]) -> dict[str, Any]:
+def _side(worded: tuple[Score, str, str], normaliser: str, listed: ListedTerms) -> dict[str, Any]:
+    row, said, heard = worded
     words, keywords = row.tally.words, row.tally.keywords
+    unsaid = [] if said is heard else listed.unsaid(said.split(), heard.split())
     return {
         "heard": row.hypothesis,
         "errors": words.errors,
         "words": words.length,
         "missed": keywords.misses,
         "occurrences": keywords.occurrences,
-        "unsaid": list(unsaid),
+        "unsaid": unsaid,
         "diff": [[_OPERATIONS[s.operation], s.said, s.heard, s.mark] for s in word_diff(row, normaliser, unsaid)],
     }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import errno
 import io
-import json
 import os
 import re
 from collections import deque
@@ -20,14 +19,14 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from clinical_asr import intake
+from clinical_asr import intake, repeated_keys
 from clinical_asr.errors import ManifestError
 from clinical_asr.records import Row
 
 R = TypeVar("R", bound=Row)
+S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 MOST_COLUMNS = 1000
-_KEY_END = re.compile(rb'"\s*:')
 
 
 def to_dict(row: Row) -> dict[str, Any]:
@@ -83,41 +82,8 @@ def parse_object(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
         raise ManifestError(path, line_number, "", f"is not JSON ({error})", mend) from None
     if not isinstance(parsed, dict):
         raise ManifestError(path, line_number, "", "is not a JSON object", mend)
-    if len(_KEY_END.findall(line)) != _keys_of(parsed):  # a text that looks like a key, or the same key again
-        _refuse_repeated_key(path, line_number, line)
+    repeated_keys.refuse(path, line_number, line, parsed)
     return parsed
-
-
-def _keys_of(value: Any) -> int:
-    """Keys of an object and of all that is nested in it; -1 where that is nested too deeply to be counted."""
-    try:
-        return _counted(value)
-    except RecursionError:
-        return -1
-
-
-def _counted(value: Any) -> int:
-    if isinstance(value, dict):
-        nested = [one for one in value.values() if isinstance(one, dict | list)]
-        return len(value) + sum(map(_counted, nested))
-    return sum(map(_counted, value)) if isinstance(value, list) else 0
-
-
-def _refuse_repeated_key(path: Path, line_number: int, line: bytes) -> None:
-    """One reader takes the first of two equal keys, another the last: neither is what was meant."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = dict(pairs)
-        if len(keys) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise ManifestError(path, line_number, twice[:60], "stands twice", "keep one of the two")
-        return keys
-
-    try:
-        json.loads(line, object_pairs_hook=once)
-    except RecursionError:
-        raise ManifestError(path, line_number, "", "is nested too deeply", "write plain fields") from None
 
 
 def iter_rows(path: Path, kind: type[R]) -> Iterator[R]:
@@ -127,6 +93,18 @@ def iter_rows(path: Path, kind: type[R]) -> Iterator[R]:
             yield from_dict(kind, fields)
         except msgspec.ValidationError as error:
             raise validation_error(path, line_number, error) from None
+
+
+def iter_glances(path: Path, kind: type[S]) -> Iterator[S]:
+    """Some fields of each line, fast and unchecked: lines that are no such row are passed over.
+
+    For a first look at a file that is read whole afterwards; that says what is wrong with it.
+    """
+    decoder = msgspec.json.Decoder(kind)
+    with suppress(OSError, ManifestError):
+        for _, line in intake.lines(path):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                yield decoder.decode(line)
 
 
 def validation_error(path: Path, line_number: int, error: msgspec.ValidationError) -> ManifestError:

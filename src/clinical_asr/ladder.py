@@ -22,7 +22,7 @@ from clinical_asr.board_table import BoardTable
 from clinical_asr.changes import Guard, guard_of, paired_rows, paired_test
 from clinical_asr.config import ComparisonConfig
 from clinical_asr.errors import ScoringError
-from clinical_asr.mishearings import ListedTerms, Wording
+from clinical_asr.mishearings import ListedTerms, misheard
 from clinical_asr.records import Seconds, Stratum
 from clinical_asr.statistics import PairedComparison
 from clinical_asr.tally import Line, Score, Signature, Tally
@@ -221,7 +221,8 @@ def _rung(
     taught = [pair for pair in pairs if strata[pair[0].id] is not Stratum.NEW_TERM]
     decisive = [pair for pair in taught if pair[0].entity_category in config.priority_categories]
     line, whole = (_line([pair[1] for pair in side], normaliser) for side in (decisive, pairs))
-    heard = ListedTerms(one.rows, normaliser, board=vocabulary)
+    listed = ListedTerms(vocabulary, normaliser)
+    heard = misheard(one.rows, listed, normaliser)
     mixed_up = [found for found in heard.confusions() if found.kind in ("listed drug", "listed term")]
     guard_pairs = paired_rows(base.guard, one.guard) if one.guard else []
     guard = guard_of(guard_pairs, config.guard_margin, config.guard_upper)
@@ -234,8 +235,8 @@ def _rung(
         ker_taught=_ker([pair[1] for pair in taught]),
         ker_never_taught=_ker([pair[1] for pair in pairs if strata[pair[0].id] is Stratum.NEW_TERM]),
         **({name: getattr(whole, name) for name in ("wer", "wer_low", "wer_high")} if whole else {}),
-        false_insertions=_unsaid(heard),
-        guard_false_insertions=_unsaid(ListedTerms(one.guard, normaliser, board=vocabulary)),
+        false_insertions=heard.unsaid,
+        guard_false_insertions=misheard(one.guard, listed, normaliser).unsaid,
         confusions=sum(found.count for found in mixed_up),
         drugs_confused=sum(found.count for found in mixed_up if found.kind == "listed drug"),
         guard=guard, speed=one.speed, cpu_speed=one.cpu_speed, training_minutes=one.training / 60,
@@ -250,16 +251,11 @@ def _line(rows: Sequence[Score], normaliser: str) -> Line | None:
     """The line of a board, with its intervals over terms; None without rows."""
     if not rows:
         return None
-    wording = Wording(rows, normaliser)
-    return BoardTable(rows, wording, ListedTerms(rows, normaliser, wording)).headline()
+    return BoardTable(rows, ListedTerms(rows, normaliser), normaliser).headline()
 
 
 def _ker(rows: Sequence[Score]) -> float | None:
     return sum((row.tally for row in rows), Tally.zero()).ker
-
-
-def _unsaid(heard: ListedTerms) -> int:
-    return sum(len(terms) for terms in heard.unsaid.values())
 
 
 # --- the target -------------------------------------------------------------------------------------------------------

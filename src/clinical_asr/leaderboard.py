@@ -18,49 +18,49 @@ one row to it: see ``matching``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from clinical_asr.board_table import BoardTable, checked
-from clinical_asr.mishearings import ListedTerms, Wording, number_lines
+from clinical_asr.board_table import BoardTable
+from clinical_asr.mishearings import About, ListedTerms
 from clinical_asr.records import Stratum, Term
 from clinical_asr.tally import Leaderboard, Score, Signature
 from clinical_asr.variants import Variants
 
 
 def leaderboard(
-    scores: Sequence[Score],
+    scores: Iterable[Score],
     signature: Signature,
     strata: Mapping[str, Stratum] | None = None,
     terms: Sequence[Term] | None = None,
+    about: Iterable[About] | None = None,
 ) -> Leaderboard:
-    """All sections from the rows' counts. ``strata`` (row id -> stratum) overrides what the rows carry.
+    """All sections from the rows' counts, which need not be in memory: some 50 bytes a row are kept.
 
-    ``terms`` with variants add variant-aware KER beside the strict one; no other number changes. Raises ScoringError
-    without rows, on a row that stands twice, if the signature counts other rows, or if ``terms`` knows none of the
-    rows' terms.
+    ``scores`` is read twice; once, if ``about`` tells which terms the rows are about. ``strata`` (row id -> stratum)
+    overrides what the rows carry. ``terms`` with variants add variant-aware KER beside the strict one; no other number
+    changes. Raises ScoringError without rows, on a row that stands twice, if the signature counts other rows, or if
+    ``terms`` knows none of the rows' terms.
     """
-    rows = checked(scores, signature)
-    if strata is not None:
-        rows = [_restratified(row, strata) for row in rows]
-    wording = Wording(rows, signature.normaliser)
-    listed = ListedTerms(rows, signature.normaliser, wording)
+    listed = ListedTerms(scores if about is None else about, signature.normaliser)
     variants = Variants(terms, signature.normaliser) if terms is not None else None
-    table = BoardTable(rows, wording, listed, variants)
+    rows = scores if strata is None else (_restratified(row, strata) for row in scores)
+    table = BoardTable(rows, listed, signature.normaliser, variants, signature.rows)
+    by_noise, by_stratum = table.section("noise_level"), table.section("stratum")
     return Leaderboard(
         signature=signature,
         headline=table.headline(),
-        by_entity_category=table.section(lambda row: row.entity_category or ""),
-        by_ipa_source=table.section(lambda row: row.ipa_source.canonical if row.ipa_source else ""),
-        by_noise_level=sorted(table.section(lambda row: row.noise_level), key=lambda line: _noise_order(line.key)),
+        by_entity_category=table.section("entity_category"),
+        by_ipa_source=table.section("ipa_source"),
+        by_noise_level=sorted(by_noise, key=lambda line: _noise_order(line.key)),
         by_term=table.by_term(),
-        by_stratum=sorted(table.section(lambda row: row.stratum or ""), key=lambda line: _STRATUM_ORDER[line.key]),
-        by_voice=table.section(lambda row: row.voice_id),
-        by_context=table.section(lambda row: row.context_type),
-        false_insertions=listed.false_insertions(),
-        confusions=listed.confusions(),
-        numbers=number_lines(wording),
+        by_stratum=sorted(by_stratum, key=lambda line: _STRATUM_ORDER[line.key]),
+        by_voice=table.section("voice_id"),
+        by_context=table.section("context_type"),
+        false_insertions=table.misheard.false_insertions(),
+        confusions=table.misheard.confusions(),
+        numbers=table.misheard.numbers(),
         terms_digest=variants.digest if variants else "",
     )
 

@@ -3,101 +3,121 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 from clinical_asr.confusions import GRAVITY, word_confusions
 from clinical_asr.doses import word_number_errors
 from clinical_asr.error_count import ErrorCount
 from clinical_asr.keywords import TermIndex
 from clinical_asr.number_words import KINDS, kind_counts
+from clinical_asr.records import EntityCategory
 from clinical_asr.tally import ConfusionLine, FalseInsertion, NumberLine, Score
 from clinical_asr.text import normaliser
 
 Words = Sequence[str]
 
 
-class Wording:
-    """Both sides of each row in normalised words, worked out once for all that reads them."""
+class About(Protocol):
+    """What a row is about, whatever has been heard of it."""
 
-    def __init__(self, rows: Sequence[Score], normaliser_name: str) -> None:
-        clean = normaliser(normaliser_name)
-        self._texts: list[tuple[str, str]] = []  # text, not lists of words: half the memory, and nothing to collect
-        for row in rows:
-            reference = clean(row.reference)
-            self._texts.append((reference, clean(row.hypothesis) if row.tally.wrong_rows else reference))
-
-    def sides(self) -> Iterator[tuple[Words, Words]]:
-        """Both sides of each row."""
-        for said, heard in self._texts:
-            words = said.split()
-            yield words, words if said is heard else heard.split()
-
-    def differing_texts(self) -> Iterator[tuple[int, str, str]]:
-        """Position and normalised texts of each row that was not heard as it was said."""
-        for position, (said, heard) in enumerate(self._texts):
-            if said is not heard:
-                yield position, said, heard
-
-    def differing(self) -> Iterator[tuple[int, Words, Words]]:
-        """Position and sides of each row that was not heard as it was said."""
-        for position, said, heard in self.differing_texts():
-            yield position, said.split(), heard.split()
+    @property
+    def id(self) -> str: ...
+    @property
+    def term(self) -> str: ...
+    @property
+    def entity_category(self) -> EntityCategory | None: ...
 
 
 class ListedTerms:
-    """The terms of the rows as one list, and where the rows hear them although nobody says them.
+    """The terms of a board's rows as one list. Of several spellings of a term, that of the smallest id names it."""
 
-    Counted by the row, as KER on a board is: heard more often in a row than said in it. ``board`` are the rows whose
-    terms are listed, where ``rows`` are only some of them.
-    """
-
-    def __init__(
-        self,
-        rows: Sequence[Score],
-        normaliser_name: str,
-        wording: Wording | None = None,
-        board: Sequence[Score] | None = None,
-    ) -> None:
-        self._wording = wording or Wording(rows, normaliser_name)
+    def __init__(self, board: Iterable[About], normaliser_name: str) -> None:
         clean = lru_cache(maxsize=None)(normaliser(normaliser_name))  # forgotten with this call
-        spelled: dict[str, tuple[str, str]] = {}
-        for row in rows if board is None else board:
+        spelled: dict[str, tuple[str, str, str]] = {}
+        self.spellings: set[str] = set()
+        """As the rows write them."""
+        for row in board:
             if row.term:
-                spelled.setdefault(clean(row.term), (row.term, row.entity_category or ""))
-        self._index = TermIndex(list(spelled.values()), normaliser_name)
-        self.unsaid = {rows[n].id: terms for n, *sides in self._differing() if (terms := self._unsaid(*sides))}
-        """Row id -> listed terms heard more often than said, one entry each time."""
+                self.spellings.add(row.term)
+                first = spelled.get(term := clean(row.term))
+                if first is None or row.id < first[0]:
+                    spelled[term] = (row.id, row.term, row.entity_category or "")
+        self.index = TermIndex([named for _, *named in spelled.values()], normaliser_name)
 
-    def _differing(self) -> Iterator[tuple[int, Words, Words]]:
-        return self._wording.differing() if self._index.categories else iter(())
-
-    def _unsaid(self, reference: Words, hypothesis: Words) -> list[str]:
-        heard = [one.term for one in self._index.find_words(hypothesis)]
-        if not heard:
+    def unsaid(self, said: Words, heard: Words) -> list[str]:
+        """Listed terms heard more often than said, one entry each time. Counted by the row, as KER on a board is."""
+        found = [one.term for one in self.index.find_words(heard)]
+        if not found:
             return []
-        said = [one.term for one in self._index.find_words(reference)]
-        return [] if heard == said else sorted((Counter(heard) - Counter(said)).elements())
+        spoken = [one.term for one in self.index.find_words(said)]
+        return [] if found == spoken else sorted((Counter(found) - Counter(spoken)).elements())
+
+
+def wordings(rows: Iterable[Score], normaliser_name: str) -> Iterator[tuple[Score, str, str]]:
+    """Each row with both sides normalised, which are the same object where it was heard as it was said."""
+    clean = normaliser(normaliser_name)
+    for row in rows:
+        reference = clean(row.reference)
+        yield row, reference, clean(row.hypothesis) if row.tally.wrong_rows else reference
+
+
+class Misheard:
+    """Listed terms nobody said, what came instead of missed ones, and wrong numbers, added up row by row."""
+
+    def __init__(self, listed: ListedTerms) -> None:
+        self.listed = listed
+        self._unsaid: Counter[str] = Counter()
+        self._rows: Counter[str] = Counter()
+        self._confusions: Counter[tuple[str, str, str, float]] = Counter()
+        self._numbers = NumberTotals()
+
+    def add(self, reference: str, hypothesis: str) -> int:
+        """Count one row of normalised texts (one object, if nothing differs); how many terms it hears unsaid."""
+        said = reference.split()
+        if hypothesis is reference:
+            self._numbers.add(said, said)
+            return 0
+        heard = hypothesis.split()
+        self._numbers.add(said, heard)
+        found = word_confusions(self.listed.index, said, heard)
+        self._confusions.update((one.term, one.heard, one.kind, one.similarity) for one in found)
+        unsaid = self.listed.unsaid(said, heard)
+        self._unsaid.update(unsaid)
+        self._rows.update(set(unsaid))
+        return len(unsaid)
+
+    @property
+    def unsaid(self) -> int:
+        """How often a listed term was heard that nobody said."""
+        return self._unsaid.total()
 
     def false_insertions(self) -> list[FalseInsertion]:
         """Terms nobody said, most often heard first."""
-        count = Counter(term for terms in self.unsaid.values() for term in terms)
-        rows = Counter(term for terms in self.unsaid.values() for term in set(terms))
-        order = sorted(count, key=lambda term: (-count[term], term))
-        return [FalseInsertion(term, count[term], rows[term], self._index.categories[term]) for term in order]
+        categories = self.listed.index.categories
+        order = sorted(self._unsaid, key=lambda term: (-self._unsaid[term], term))
+        return [FalseInsertion(term, self._unsaid[term], self._rows[term], categories[term]) for term in order]
 
     def confusions(self) -> list[ConfusionLine]:
         """What was heard instead of missed terms, gravest first, then most often."""
-        found = Counter(
-            (one.term, one.heard, one.kind, one.similarity)
-            for _, reference, hypothesis in self._differing()
-            for one in word_confusions(self._index, reference, hypothesis)
-        )
         lines = [
-            ConfusionLine(term, heard, n, kind, alike, self._index.categories[term])
-            for (term, heard, kind, alike), n in found.items()
+            ConfusionLine(term, heard, n, kind, alike, self.listed.index.categories[term])
+            for (term, heard, kind, alike), n in self._confusions.items()
         ]
         return sorted(lines, key=lambda c: (_GRAVITY[c.kind], -c.count, -c.similarity, c.term, c.heard))
+
+    def numbers(self) -> list[NumberLine]:
+        """Errors in numbers, units, negations and sides."""
+        return self._numbers.lines()
+
+
+def misheard(rows: Iterable[Score], listed: ListedTerms, normaliser_name: str) -> Misheard:
+    """What some rows mixed up, of the terms of a board."""
+    total = Misheard(listed)
+    for _, said, heard in wordings(rows, normaliser_name):
+        total.add(said, heard)
+    return total
 
 
 _GRAVITY = {str(kind): place for place, kind in enumerate(GRAVITY)}
@@ -129,11 +149,3 @@ class NumberTotals:
             count = self._total[kind] + ErrorCount(0, 0, 0, right, right)
             lines.append(NumberLine(kind, count.errors, count.length, count.rate, self._wrong[kind]))
         return lines
-
-
-def number_lines(wording: Wording) -> list[NumberLine]:
-    """Number errors of all rows."""
-    totals = NumberTotals()
-    for reference, hypothesis in wording.sides():
-        totals.add(reference, hypothesis)
-    return totals.lines()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from clinical_asr.changes import Change
+from clinical_asr.keyword_count import KeywordCount
 from clinical_asr.plots import Cell, Slope
 from clinical_asr.records import Decibels
 from clinical_asr.statistics import clustered_proportion_interval, proportion_interval
@@ -78,19 +79,42 @@ def _point(level: str, rows: Sequence[Score]) -> Point:
     return Point(level, total.ker, low, high, total.misses, total.occurrences, snr_of(level))
 
 
+class Heat:
+    """Misses of each term in each column, counted as rows pass.
+
+    >>> heat = Heat(lambda row: row.noise_level)
+    >>> list(heat.watch([])), heat.map(["clean"])
+    ([], (['clean'], []))
+    """
+
+    def __init__(self, key: Callable[[Score], str]) -> None:
+        self._key = key
+        self._counts: dict[str, dict[str, KeywordCount]] = defaultdict(lambda: defaultdict(KeywordCount.zero))
+
+    def watch(self, rows: Iterable[Score]) -> Iterator[Score]:
+        """The same rows."""
+        for row in rows:
+            if row.term:
+                cells, column = self._counts[row.term], self._key(row)
+                cells[column] = cells[column] + row.tally.keywords
+            yield row
+
+    def map(self, columns: Sequence[str]) -> HeatMap:
+        """The worst terms first (by share, then by how often they were said), as many as fit a page."""
+        lines = [(term, [_cell(cells[column]) for column in columns]) for term, cells in self._counts.items()]
+        lines.sort(key=lambda line: (-_share(line[1]), -sum(cell.of for cell in line[1]), line[0]))
+        return list(columns), lines[:TERMS_IN_HEAT_MAP]
+
+
 def heat_of(rows: Iterable[Score], columns: Sequence[str], key: Callable[[Score], str]) -> HeatMap:
-    """Misses of each term in each column, the worst terms first (by share, then by how often they were said)."""
-    counts: dict[str, dict[str, Tally]] = defaultdict(lambda: defaultdict(Tally.zero))
-    for row in rows:
-        if row.term:
-            counts[row.term][key(row)] += row.tally
-    lines = [(term, [_cell(cells[column]) for column in columns]) for term, cells in counts.items()]
-    lines.sort(key=lambda line: (-_share(line[1]), -sum(cell.of for cell in line[1]), line[0]))
-    return list(columns), lines[:TERMS_IN_HEAT_MAP]
+    """:class:`Heat` of rows that are all there."""
+    heat = Heat(key)
+    deque(heat.watch(rows), maxlen=0)
+    return heat.map(columns)
 
 
-def _cell(tally: Tally) -> Cell:
-    return Cell(tally.keywords.misses, tally.keywords.occurrences)
+def _cell(count: KeywordCount) -> Cell:
+    return Cell(count.misses, count.occurrences)
 
 
 def _share(cells: Sequence[Cell]) -> float:

@@ -40,7 +40,10 @@ def intracluster_correlation(outcomes: Sequence[float], clusters: Sequence[Hasha
     >>> intracluster_correlation([1, 0], ["a", "b"]) is None
     True
     """
-    sums, squares, sizes = grouped(outcomes, clusters)
+    return _correlation(*grouped(outcomes, clusters))
+
+
+def _correlation(sums: Floats, squares: Floats, sizes: Floats) -> float | None:
     n, k = sizes.sum(), len(sizes)
     if k < 2 or n == k:
         return None
@@ -59,10 +62,13 @@ def design_effect(outcomes: Sequence[float], clusters: Sequence[Hashable]) -> fl
     >>> design_effect([1, 1, 0, 0], ["a", "a", "b", "b"]), design_effect([1, 0, 1, 0], list("aabb"))
     (2.0, 1.0)
     """
-    correlation = intracluster_correlation(outcomes, clusters)
+    return _design_effect(*grouped(outcomes, clusters))
+
+
+def _design_effect(sums: Floats, squares: Floats, sizes: Floats) -> float | None:
+    correlation = _correlation(sums, squares, sizes)
     if correlation is None:
         return None
-    sizes = grouped(outcomes, clusters)[2]
     return 1.0 + (float((sizes**2).sum() / sizes.sum()) - 1.0) * max(correlation, 0.0)
 
 
@@ -72,10 +78,25 @@ def effective_n(outcomes: Sequence[float], clusters: Sequence[Hashable]) -> floa
     >>> effective_n([1, 1, 0, 0], ["a", "a", "b", "b"]), effective_n([1, 0, 1], ["a", "b", "c"])
     (2.0, 3.0)
     """
-    if outcomes and len(set(clusters)) == len(clusters):
-        return float(len(outcomes))
-    effect = design_effect(outcomes, clusters)
-    return None if effect is None else len(outcomes) / effect
+    return _effective_n(*grouped(outcomes, clusters))
+
+
+def _effective_n(sums: Floats, squares: Floats, sizes: Floats) -> float | None:
+    n = float(sizes.sum())
+    if n and n == len(sizes):
+        return n
+    effect = _design_effect(sums, squares, sizes)
+    return None if effect is None else n / effect
+
+
+def worth_of_counts(successes: Sequence[int], trials: Sequence[int]) -> tuple[float | None, float | None]:
+    """ICC and effective n of yes/no outcomes, from each cluster's counts: no list of the outcomes is needed.
+
+    >>> worth_of_counts([2, 0], [2, 2])
+    (1.0, 2.0)
+    """
+    hits, sizes = np.asarray(successes, float), np.asarray(trials, float)
+    return _correlation(hits, hits, sizes), _effective_n(hits, hits, sizes)
 
 
 def minimum_detectable_difference(sd: float, n_terms: int, level: float = 0.95, power: float = 0.8) -> float | None:

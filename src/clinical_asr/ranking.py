@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from clinical_asr.board_table import BoardTable, checked
+from clinical_asr.board_table import BoardTable
 from clinical_asr.errors import ScoringError
-from clinical_asr.mishearings import ListedTerms, Wording
+from clinical_asr.mishearings import ListedTerms
 from clinical_asr.records import Stratum, Term
 from clinical_asr.statistics import SHARES, PairedComparison, compare_by_term, holm
 from clinical_asr.tally import Line, Score, Signature
@@ -201,15 +201,13 @@ def _other_content(known: Mapping[str, Score], scores: Sequence[Score]) -> list[
 
 
 def _board(scores: Sequence[Score], signature: Signature, variants: Variants | None) -> _Board:
-    rows = checked(scores, signature)
-    wording = Wording(rows, signature.normaliser)
-    listed = ListedTerms(rows, signature.normaliser, wording)
-    table = BoardTable(rows, wording, listed, variants)
+    listed = ListedTerms(scores, signature.normaliser)
+    table = BoardTable(scores, listed, signature.normaliser, variants, signature.rows)
     return _Board(
         headline=table.headline(),
-        by_category={line.key: line for line in table.section(lambda row: row.entity_category or "")},
+        by_category={line.key: line for line in table.section("entity_category")},
         by_term={line.key: line for line in table.by_term()},
-        drugs_confused=sum(one.count for one in listed.confusions() if one.kind == "listed drug"),
+        drugs_confused=sum(one.count for one in table.misheard.confusions() if one.kind == "listed drug"),
     )
 
 

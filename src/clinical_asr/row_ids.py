@@ -92,22 +92,55 @@ class IdColumn:
 
     def order(self) -> NDArray[np.int64]:
         """Positions, smallest id first; equal ones as they came."""
-        return np.argsort(self._whole(), kind="stable")
+        return np.argsort(self.whole(), kind="stable")
 
     def sorted(self) -> Iterator[str]:
         """The ids, smallest first."""
-        whole = np.sort(self._whole())
+        whole = np.sort(self.whole())
         for start in range(0, len(whole), CHUNK):
             for one in whole[start : start + CHUNK].tolist():
                 yield one.decode("utf-8", "surrogatepass")
 
     def doubled(self) -> str | None:
         """The smallest id that stands twice; ``None`` if none does."""
-        whole = np.sort(self._whole())
+        whole = np.sort(self.whole())
         twice = np.flatnonzero(whole[1:] == whole[:-1])
         return whole[twice[0]].decode("utf-8", "surrogatepass") if len(twice) else None
 
-    def _whole(self) -> Bytes:
+    def whole(self) -> Bytes:
+        """The ids as they came."""
         if len(self._parts) != 1:
             self._parts = [np.concatenate(self._parts or [np.array([], "S1")])]
         return self._parts[0]
+
+
+class IdCodes:
+    """A small number for each id, kept in as many bytes as the longest id has and one; the last number given counts.
+
+    >>> codes = IdCodes()
+    >>> codes.add(["a", "b"], 1), codes.add(["b"], 2)
+    (None, None)
+    >>> codes.of(["b", "c", "a"])
+    [2, None, 1]
+    """
+
+    def __init__(self) -> None:
+        self._ids, self._codes = IdColumn(), list[NDArray[np.uint8]]()
+        self._sorted: tuple[Bytes, NDArray[np.uint8]] | None = None
+
+    def add(self, ids: Sequence[str], code: int) -> None:
+        """All of these have this number, 0 to 255."""
+        self._ids.add(ids)
+        self._codes.append(np.full(len(ids), code, np.uint8))
+        self._sorted = None
+
+    def of(self, ids: Sequence[str]) -> list[int | None]:
+        """The number of each; ``None`` where it has none."""
+        if self._sorted is None:
+            order = self._ids.order()
+            self._sorted = self._ids.whole()[order], np.concatenate([np.zeros(0, np.uint8), *self._codes])[order]
+        known, codes = self._sorted
+        keys = np.array([one.encode("utf-8", "surrogatepass") for one in ids])
+        places = np.searchsorted(known, keys, side="right") - 1
+        found = (places >= 0) & (known[places] == keys) if len(known) else np.zeros(len(ids), bool)
+        return [int(codes[at]) if there else None for at, there in zip(places.tolist(), found.tolist(), strict=True)]

@@ -89,6 +89,14 @@ class Score(Row, frozen=True, kw_only=True, gc=False):
     """What training has seen of the row; ``None`` before any split."""
 
 
+class Subject(msgspec.Struct, frozen=True, gc=False):
+    """What a score is about, and nothing of what it counts."""
+
+    id: str
+    term: str = ""
+    entity_category: EntityCategory | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What two numbers must share to be laid side by side (after sacreBLEU)."""

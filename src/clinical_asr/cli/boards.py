@@ -9,14 +9,13 @@ import typer
 
 from clinical_asr.cli import options as o
 from clinical_asr.cli.console import show_decision, table, tell
-from clinical_asr.cli.scored import read_scored, with_strata
+from clinical_asr.cli.scored import stream_scored, with_strata
 
 if TYPE_CHECKING:
+    from clinical_asr.cli.scored import Scored
     from clinical_asr.ranking import Standing
     from clinical_asr.records import Term
-    from clinical_asr.tally import Leaderboard, Score, Signature
-
-    System = tuple[Path, list[Score], Signature]
+    from clinical_asr.tally import Leaderboard
 
 
 def leaderboard(
@@ -44,42 +43,42 @@ def leaderboard(
 
     folder = output_folder or paths[0].parent
     listed = read_terms(terms) if terms else None
-    systems = [(path, *read_scored(path, normaliser)) for path in paths]
+    systems = [stream_scored(path, normaliser) for path in paths]
     if split_folder:
-        systems = [(path, with_strata(rows, split_folder), signature) for path, rows, signature in systems]
+        systems = [with_strata(system, split_folder) for system in systems]
     if terms and listed:
         _refuse_another_list(terms, listed, systems)
     if len(systems) > 1:
         _rank(systems, folder, listed)
         return
-    _one_board(*systems[0], folder / f"leaderboard_cycle{cycle}", cycle, priority, listed)
+    _one_board(systems[0], folder / f"leaderboard_cycle{cycle}", cycle, priority, listed)
 
 
-def _refuse_another_list(path: Path, listed: list[Term], systems: list[System]) -> None:
+def _refuse_another_list(path: Path, listed: list[Term], systems: list[Scored]) -> None:
     """Here rather than where the list is used: here its file has a name."""
     from clinical_asr.variants import Variants
 
-    for _, rows, signature in systems:
-        scored = sorted({row.term for row in rows if row.term})
-        Variants(listed, signature.normaliser).refuse_strangers(scored, str(path))
+    for system in systems:
+        scored = sorted({row.term for row in system.about})
+        Variants(listed, system.signature.normaliser).refuse_strangers(scored, str(path))
 
 
-def _one_board(
-    path: Path, rows: list[Score], signature: Signature, stem: Path, cycle: int, priority: str, terms: list[Term] | None
-) -> None:
+def _one_board(system: Scored, stem: Path, cycle: int, priority: str, terms: list[Term] | None) -> None:
     from clinical_asr.config import GateConfig
-    from clinical_asr.html_report import write_leaderboard_html
+    from clinical_asr.html_report import PageRows, write_page
     from clinical_asr.jsonl import write_json, write_text
     from clinical_asr.leaderboard import leaderboard as build
+    from clinical_asr.mishearings import ListedTerms
     from clinical_asr.report import leaderboard_markdown
     from clinical_asr.triage import triage
 
-    config = GateConfig(priority_categories=o.categories(priority))
-    board = build(rows, signature, terms=terms)
+    config, page = GateConfig(priority_categories=o.categories(priority)), PageRows()
+    board = build(page.watch(system.rows()), system.signature, terms=terms, about=system.about)
     decision = triage(board, cycle, config)
+    listed = ListedTerms(system.about, system.signature.normaliser)
     write_text(stem.with_suffix(".md"), leaderboard_markdown(board, decision))
     write_json(stem.with_suffix(".json"), board)
-    write_leaderboard_html(stem.with_suffix(".html"), board, rows, decision, audio_root=path.parent)
+    write_page(stem.with_suffix(".html"), board, page, listed, decision, audio_root=system.path.parent)
     _show_board(board)
     show_decision(decision)
     typer.echo(f"written: {stem}{{.md,.json,.html}}")
@@ -96,7 +95,7 @@ def _show_board(board: Leaderboard) -> None:
     table(title, ("category", "rows", "terms", "KER", "95 % interval", "WER"), rows)
 
 
-def _rank(systems: list[System], folder: Path, terms: list[Term] | None) -> None:
+def _rank(systems: list[Scored], folder: Path, terms: list[Term] | None) -> None:
     from clinical_asr.html_ranking import write_ranking_html
     from clinical_asr.jsonl import write_json, write_text
     from clinical_asr.markdown import percent
@@ -104,11 +103,11 @@ def _rank(systems: list[System], folder: Path, terms: list[Term] | None) -> None
     from clinical_asr.ranking_report import ranking_markdown
 
     names = _names(systems)
-    named = [(name, rows, signature) for name, (_, rows, signature) in zip(names, systems, strict=True)]
+    named = [(name, list(one.rows()), one.signature) for name, one in zip(names, systems, strict=True)]
     ranking = rank(named, terms)
     write_text(folder / "ranking.md", ranking_markdown(ranking))
     write_json(folder / "ranking.json", ranking)
-    write_ranking_html(folder / "ranking.html", ranking, named, audio_root=systems[0][0].parent)
+    write_ranking_html(folder / "ranking.html", ranking, named, audio_root=systems[0].path.parent)
     header = ("", "system", "KER", "WER", f"{ranking.metric.upper()} against the best", "p (Holm)")
     shown = [(s.place, s.name, percent(s.ker), percent(s.wer), _against(s), _p(s)) for s in ranking.standings]
     table(f"{len(names)} systems on {ranking.standings[0].rows} identical rows", header, shown)
@@ -130,13 +129,13 @@ def _p(standing: Standing) -> str:
     return p_value(standing.p_holm)
 
 
-def _names(systems: list[System]) -> list[str]:
+def _names(systems: list[Scored]) -> list[str]:
     """Model names where they differ, else file stems, else paths."""
     candidates: list[list[str]] = [
-        [signature.model for _, _, signature in systems],
-        [path.stem for path, _, _ in systems],
+        [system.signature.model for system in systems],
+        [system.path.stem for system in systems],
     ]
     for names in candidates:
         if all(names) and len(set(names)) == len(names):
             return names
-    return [str(path) for path, _, _ in systems]
+    return [str(system.path) for system in systems]
