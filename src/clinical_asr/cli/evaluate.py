@@ -12,7 +12,7 @@ from clinical_asr.cli import endpoints as e
 from clinical_asr.cli import options as o
 from clinical_asr.cli.boards import leaderboard
 from clinical_asr.cli.console import progress, show_decision, table, tell
-from clinical_asr.cli.scored import read_scored
+from clinical_asr.cli.scored import stream_scored
 from clinical_asr.cli.scoring import scores
 
 if TYPE_CHECKING:
@@ -181,7 +181,8 @@ def gate(
         min_rows=min_rows, min_rows_per_category=min_rows_per_category,
     )  # fmt: skip
     target = o.not_over(output or path.with_name("gate.json"), path)
-    decision = decide(build(*read_scored(path, normaliser)), config)
+    scored = stream_scored(path, normaliser)
+    decision = decide(build(scored.rows(), scored.signature, about=scored.about), config)
     write_json(target, decision)
     _show_conditions(decision.evidence["conditions"])
     show_decision(decision)
