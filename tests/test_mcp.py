@@ -563,6 +563,43 @@ def test_resources_are_the_small_files_of_the_project(project: Path) -> None:
     assert len(refusals) == 8 and "secretdrug" not in "".join(refusals)
 
 
+@pytest.mark.parametrize("spoilt", [b"{broken", b"\xff\xfe", b"{}" + b" " * resources.LARGEST, "link"])
+def test_a_cycle_whose_decision_is_spoilt_or_leads_out_is_refused_in_one_line(
+    project: Path, spoilt: bytes | str
+) -> None:
+    folder = project / "cycles" / "cycle1"
+    folder.mkdir(parents=True)
+    (folder / "request.json").write_text("{}")
+    (project.parent / "outside.json").write_text('{"secretdrug": 1}')
+    if isinstance(spoilt, bytes):
+        (folder / "decision.json").write_bytes(spoilt)
+    else:
+        (folder / "decision.json").symlink_to(project.parent / "outside.json")
+
+    async def talk(client: Client) -> str:
+        with pytest.raises(MCPError) as refused:
+            await client.read_resource("clinical-asr://cycles/cycles/cycle1")
+        return str(refused.value)
+
+    said = here(project, talk)
+    assert "decision.json" in said and "\n" not in said and "secretdrug" not in said and "Internal" not in said
+
+
+@pytest.mark.parametrize("spoilt", ["{broken}", "[1]", '{"line": 3}', "\udcff", "link"])
+def test_what_is_no_finished_step_is_passed_over(project: Path, spoilt: str) -> None:
+    folder = project / "cycles" / "cycle1"
+    folder.mkdir(parents=True)
+    (project.parent / "outside.jsonl").write_text('{"stage": "x", "line": "secretdrug"}\n')
+    if spoilt == "link":
+        (folder / "timings.jsonl").symlink_to(project.parent / "outside.jsonl")
+    else:
+        lines = f'{spoilt}\n{{"stage": "terms", "line": "3 terms"}}\n'
+        (folder / "timings.jsonl").write_text(lines, encoding="utf-8", errors="surrogateescape")
+    answer = call(project, "cycle", {"base": "mini", "terms": "none.csv"})
+    assert answer["exit_code"] == 2 and "none.csv" in answer["errors"]
+    assert [step["line"] for step in answer["steps"]] == ([] if spoilt == "link" else ["3 terms"])
+
+
 def test_prompts_name_tools_that_exist_and_thresholds_that_hold(project: Path) -> None:
     async def talk(client: Client) -> dict[str, str]:
         names = [one.name for one in (await client.list_prompts()).prompts]

@@ -69,9 +69,15 @@ def _steps(job: Job, project: Project) -> list[dict[str, Any]]:
     found = []
     for place in job.order.places:
         path = project.root / place / "timings.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        found += [json.loads(line) for line in lines if line.endswith("}")]
+        is_own = path.is_file() and path.resolve().is_relative_to(project.root)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if is_own else []
+        found += [step for step in map(_document, lines) if _is_step(step)]
     return found
+
+
+def _is_step(entry: Any) -> bool:
+    """A line that is being written, or that somebody spoilt, is none."""
+    return isinstance(entry, dict) and isinstance(entry.get("line"), str)
 
 
 def _document(text: str) -> Any:
@@ -86,5 +92,5 @@ def _file(path: str, project: Project) -> dict[str, Any]:
     size = (project.root / path).stat().st_size
     told: dict[str, Any] = {"path": path, "bytes": size}
     if PurePosixPath(path).suffix == ".json" and size <= MOST_DOCUMENT:
-        told["document"] = _document((project.root / path).read_text(encoding="utf-8"))
+        told["document"] = _document((project.root / path).read_text(encoding="utf-8", errors="replace"))
     return told

@@ -76,10 +76,16 @@ def read(project: Project, uri: str) -> tuple[str, str]:
     path = project.root / place
     if not (_is_shown(path.name) and path.is_file()):
         raise FlywheelError("no such resource", uri[:200], "list the resources")
+    return _text(project, place), MIME[path.suffix]
+
+
+def _text(project: Project, place: str) -> str:
+    """Raises FlywheelError for a file that leads out of the project, or of more than 1 MB."""
+    path = project.root / project.inside(place, "resource")
     size = path.stat().st_size
     if size > LARGEST:
-        raise FlywheelError(f"is {size:,} bytes, more than {LARGEST:,}", uri[:200], f"open {place} itself")
-    return path.read_text(encoding="utf-8", errors="replace"), MIME[path.suffix]
+        raise FlywheelError(f"is {size:,} bytes, more than {LARGEST:,}", place[:200], "open the file itself")
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _cycle(project: Project, place: str) -> dict[str, Any]:
@@ -89,8 +95,16 @@ def _cycle(project: Project, place: str) -> dict[str, Any]:
         raise FlywheelError("is no cycle folder", place, "list the resources")
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     decision = folder / Cycle(Path()).decision.name
+    where = f"{place}/{decision.name}"
     return {
         "folder": place,
-        "decision": json.loads(decision.read_text(encoding="utf-8")) if decision.is_file() else None,
+        "decision": _document(_text(project, where), where) if decision.is_file() else None,
         "files": [{"name": path.name, "bytes": path.stat().st_size} for path in files],
     }
+
+
+def _document(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise FlywheelError("is no JSON document", place[:200], "make the cycle's decision again") from None
