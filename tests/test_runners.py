@@ -24,7 +24,7 @@ import sshd as loopback
 from clinical_asr.config import TrainingConfig, load_recipe
 from clinical_asr.cycle import file_digest
 from clinical_asr.engines.nemo_sft import NO_MEMORY
-from clinical_asr.engines.runners import outcome, stock
+from clinical_asr.engines.runners import guard, outcome, stock
 from clinical_asr.engines.runners.brev import Brev
 from clinical_asr.engines.runners.container import ContainerRunner
 from clinical_asr.engines.runners.hosts import Local, Ssh
@@ -242,6 +242,33 @@ def test_it_is_gone_there_after_a_fault_too(server: loopback.Server, tmp_path: P
     with pytest.raises(KeyboardInterrupt), there(server, tmp_path).holding(folder):
         raise KeyboardInterrupt
     assert list((tmp_path / "there with space").iterdir()) == []
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from clinical_asr.cli.runners import runner
+from clinical_asr.engines.runners.hosts import Ssh
+runner("ssh:me@there", "python3", 5.0, yes=False)
+with Ssh(sys.argv[1], tuple(sys.argv[4:]), sys.argv[2]).holding(Path(sys.argv[3])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@needs_sshd
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_is_gone_there_when_this_process_is_told_to_end(
+    number: signal.Signals, server: loopback.Server, tmp_path: Path
+) -> None:
+    (tmp_path / "stage").mkdir()
+    words = [server.target, str(tmp_path / "far"), str(tmp_path / "stage"), *server.options]
+    process = subprocess.Popen([sys.executable, "-c", HOLDING, *words], stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "held\n" and list((tmp_path / "far").iterdir())
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
+    process.stdout.close()
+    assert list((tmp_path / "far").iterdir()) == []
 
 
 @needs_sshd
@@ -507,7 +534,69 @@ def test_the_watchdog_ends_what_costs_too_much(server: loopback.Server, calls: P
         rented.host.holding(tmp_path / "stage"),
     ):
         rented.host.run(["sleep", "2"], tmp_path / "log")
-    assert verbs(calls)[:3] == ["create", "refresh", "delete"]
+    assert verbs(calls) == ["create", "refresh", "delete"], "ended once: a second time would be a false alarm"
+
+
+@needs_sshd
+def test_the_watchdog_tries_until_it_has_ended_it(
+    server: loopback.Server, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAND_IN_BREV_FAILS", "delete:3")
+    rented = Rented(server, max_cost=1.0)
+    hours = iter([0.0, *[0.7] * 1000])
+    rented.host.clock = lambda: next(hours) * 3600
+    (tmp_path / "stage").mkdir()
+    with pytest.raises(TrainingError, match=r"reached \$1.00"), rented.host.holding(tmp_path / "stage"):
+        rented.host.run(["sleep", "3"], tmp_path / "log")
+    assert verbs(calls) == ["create", "refresh", *["delete"] * 4] and "done, about" in rented.told[-1]
+
+
+RENTING = """
+import sys, time
+from pathlib import Path
+from clinical_asr.engines.runners.brev import Brev
+from clinical_asr.rental import Rental
+with Brev(Rental(), lambda text: "YES", ssh_options=tuple(sys.argv[2:]), patience=0.2).holding(Path(sys.argv[1])):
+    print("rented", flush=True)
+    time.sleep(60)
+"""
+
+
+@needs_sshd
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_killed_leaves_no_rental(
+    number: signal.Signals, server: loopback.Server, calls: Path, tmp_path: Path
+) -> None:
+    """No line of the process runs any more: its guard ends the machine, though the first two tries fail."""
+    (tmp_path / "stage").mkdir()
+    command = [sys.executable, "-c", RENTING, str(tmp_path / "stage"), *Rented(server).host.ssh_options]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "STAND_IN_BREV_FAILS": "delete:2"}
+    )
+    assert process.stdout and process.stdout.readline() == "rented\n"
+    assert verbs(calls) == ["create", "refresh"]
+    process.send_signal(number)
+    process.wait(30)
+    process.stdout.close()
+    assert _within(10, lambda: verbs(calls) == ["create", "refresh", *["delete"] * 3])
+
+
+def test_the_guard_ends_what_goes_on_too_long_and_nothing_that_was_released(calls: Path) -> None:
+    command = [sys.executable, guard.__file__, "0.2", "0.01", "brev", "delete", "mine"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as late:
+        assert late.wait(20) == 0
+    assert noted(calls) == [["brev", "delete", "mine"]]
+    command[2] = "60"
+    assert subprocess.run(command, input=guard.RELEASED, timeout=20).returncode == 0
+    assert len(noted(calls)) == 1
+
+
+def test_every_rental_has_a_name_of_its_own() -> None:
+    """A machine of that name that is there already would else be deleted when making a second one fails."""
+    from clinical_asr.cli.runners import runner
+
+    names = {runner("brev", "python3", 5.0, yes=False).host.rental.name for _ in range(20)}  # type: ignore[attr-defined]
+    assert len(names) == 20 and all(name.startswith("clinical-asr-sft-") for name in names)
 
 
 @needs_sshd
@@ -519,7 +608,8 @@ def test_a_rental_that_cannot_be_ended_is_shouted_about(
     (tmp_path / "stage").mkdir()
     with rented.host.holding(tmp_path / "stage"):
         pass
-    assert verbs(calls).count("delete") == 3 and rented.told[-1].startswith("COULD NOT END THE RENTAL")
+    assert verbs(calls).count("delete") >= 3 and rented.told[-1].startswith("COULD NOT END THE RENTAL")
+    monkeypatch.delenv("STAND_IN_BREV_FAILS")
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@
 from __future__ import annotations
 
 import re
+import secrets
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,8 +77,20 @@ def runner(
         raise ConfigError(f"works with local, not with {kind}", "--fit", mend)
     if kind != "local":
         in_one_process(f"--runner {kind}")
+        _leave_in_order()
     settings = {"python": remote_python, "max_cost": max_cost, "yes": yes, "nodes": nodes, "gpus": gpus_per_node}
     return made(detail, {**settings, "fit": fit})
+
+
+def _leave_in_order() -> None:
+    """Being told to end, or losing the terminal, ends a run as Ctrl-C does: copies taken away, a job cancelled."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup stays what it is
+            signal.signal(number, leave)
 
 
 def in_one_process(what: str) -> None:
@@ -142,7 +156,8 @@ def _brev(detail: str, settings: dict[str, Any]) -> TrainModel:
     from clinical_asr.engines.runners.container import ContainerRunner
     from clinical_asr.rental import Rental
 
-    return ContainerRunner(Brev(Rental(max_cost=settings["max_cost"]), ask=_typed, tell=typer.echo))
+    name = f"{Rental.name}-{secrets.token_hex(3)}"  # its own: another's machine must not be ended with it
+    return ContainerRunner(Brev(Rental(name=name, max_cost=settings["max_cost"]), ask=_typed, tell=typer.echo))
 
 
 def _typed(text: str) -> str:

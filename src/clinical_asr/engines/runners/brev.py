@@ -1,13 +1,15 @@
 """A rented GPU (Brev): never made without a typed YES after the cost, and never left running.
 
 Whatever ends the work, a result, a fault or Ctrl-C, the machine is deleted, or stopped if its disk is to be kept; a
-watchdog ends it too once it has cost what the person allowed.
+watchdog ends it too once it has cost what the person allowed. Should this process be killed or crash, its guard, a
+process apart, does the same (see ``guard.py``).
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from clinical_asr.engines.runners import guard
 from clinical_asr.engines.runners.hosts import Ssh
 from clinical_asr.errors import FlywheelError, TrainingError
 from clinical_asr.rental import DOLLARS_PER_HOUR, Rental
@@ -30,9 +33,12 @@ class Brev:
     ssh_options: tuple[str, ...] = ()
     clock: Callable[[], float] = time.monotonic
     patience: float = 30.0
-    """Seconds between looks at the cost."""
+    """Seconds between looks at the cost, and between tries to end the rental."""
     _ssh: Ssh | None = field(default=None, init=False)
     _ended: str = field(default="", init=False)
+    """Why the watchdog ended the rental, if it did."""
+    _over: bool = field(default=False, init=False)
+    """True once the rental was ended, whoever did it."""
 
     @contextmanager
     def holding(self, folder: Path) -> Iterator[PurePosixPath]:
@@ -41,16 +47,17 @@ class Brev:
         text = f"{costs}\nType YES to rent it (anything else cancels): "
         if self.ask(text) != "YES":
             raise FlywheelError("cancelled: nothing was rented", "brev", "type YES in capitals, or use --runner local")
-        self._ended = ""
+        self._ended, self._over = "", False
         began = self.clock()
-        try:
-            self._brev(self.create())
-            self._brev(["brev", "refresh"])
-            self._ssh = Ssh(self.rental.name, self.ssh_options)
-            with self._watched(began), self._ssh.holding(folder) as there:
-                yield there
-        finally:
-            self._end(began)
+        with self._guarded():
+            try:
+                self._brev(self.create())
+                self._brev(["brev", "refresh"])
+                self._ssh = Ssh(self.rental.name, self.ssh_options)
+                with self._watched(began), self._ssh.holding(folder) as there:
+                    yield there
+            finally:
+                self._end(began)
 
     def run(self, command: Sequence[str], log: Path) -> int:
         """Run on the rented machine. Raises TrainingError if the watchdog ended it."""
@@ -73,16 +80,32 @@ class Brev:
         """
         return ["brev", "stop" if self.rental.keep_disk else "delete", self.rental.name]
 
+    @property
+    def _limit(self) -> float:
+        """Seconds that may be paid for."""
+        return self.rental.max_cost / DOLLARS_PER_HOUR * 3600
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """A process apart that ends the rental unless it is told that this was done; it waits longer than we do."""
+        words = [str(self._limit + 5 * self.patience), str(self.patience), *self.end()]
+        watcher = subprocess.Popen(
+            [sys.executable, "-I", guard.__file__, *words], stdin=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            yield
+        finally:
+            watcher.communicate(guard.RELEASED) if self._over else watcher.stdin and watcher.stdin.close()
+
     @contextmanager
     def _watched(self, began: float) -> Iterator[None]:
         done = threading.Event()
-        limit = self.rental.max_cost / DOLLARS_PER_HOUR * 3600
 
         def watch() -> None:
             while not done.wait(self.patience):
-                if self.clock() - began > limit and not self._ended:
+                if self.clock() - began > self._limit and not self._over:
                     self._ended = f"the rental reached ${self.rental.max_cost:.2f} and was ended"
-                    self._call(self.end())
+                    self._over = self._call(self.end()) == 0
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -95,11 +118,13 @@ class Brev:
     def _end(self, began: float) -> None:
         """End the rental; try three times, and if that fails say so as loudly as a program can."""
         for _ in range(3):
-            if self._call(self.end()) == 0:
+            self._over = self._over or self._call(self.end()) == 0
+            if self._over:
                 cost = (self.clock() - began) / 3600 * DOLLARS_PER_HOUR
                 self.tell(f"{' '.join(self.end())}: done, about ${cost:.2f}")
                 return
-        self.tell(f"COULD NOT END THE RENTAL: it goes on costing. Run now: {' '.join(self.end())}")
+        self.tell("COULD NOT END THE RENTAL: if it was made (see: brev ls) it goes on costing. It is tried again for a "
+                  f"while, unseen. Run now: {' '.join(self.end())}")  # fmt: skip
 
     def _brev(self, command: Sequence[str]) -> None:
         try:
@@ -112,6 +137,8 @@ class Brev:
 
     def _call(self, command: Sequence[str]) -> int:
         try:
-            return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL).returncode
+            return subprocess.run(
+                command, capture_output=True, check=False, stdin=subprocess.DEVNULL, start_new_session=True
+            ).returncode  # a second Ctrl-C does not reach it
         except FileNotFoundError:
             return 0  # never made: there is nothing to end

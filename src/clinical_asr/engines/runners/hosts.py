@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 from clinical_asr.errors import TrainingError
 
+ALIVE = ("-o", "BatchMode=yes", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4")
+"""Words for every ssh: never ask; a machine that says nothing for a minute is gone."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PRCTL: Any = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
@@ -57,11 +59,11 @@ class Ssh:
 
     def ssh(self, *words: str) -> list[str]:
         """``ssh OPTIONS TARGET -- words``, quoted for the shell that reads them there."""
-        return ["ssh", "-o", "BatchMode=yes", *self.options, self.target, "--", shlex.join(words)]
+        return ["ssh", *ALIVE, *self.options, self.target, "--", shlex.join(words)]
 
     def copy(self, source: str, target: str) -> list[str]:
         """``rsync`` over the same ssh; goes on where a broken one stopped."""
-        shell = shlex.join(["ssh", "-o", "BatchMode=yes", *self.options])
+        shell = shlex.join(["ssh", *ALIVE, *self.options])
         return ["rsync", "--archive", "--partial", "--rsh", shell, source, target]
 
     @contextmanager
