@@ -27,6 +27,8 @@ def hits(n: int) -> ErrorCount:
                                     negation=ErrorCount(0, 1, 0, 0, 1))),
         ("5", "6", nothing_but(value=ErrorCount(1, 0, 0, 0, 1))),
         ("5 7 9", "6 8 x", nothing_but(value=ErrorCount(2, 1, 0, 0, 3))),
+        ("5 7", "6 8", nothing_but(value=ErrorCount(2, 0, 0, 0, 2))),
+        ("5 7", "9", nothing_but(value=ErrorCount(1, 1, 0, 0, 2))),
         ("left 5 mg", "right 50 mg", nothing_but(value=ErrorCount(1, 0, 0, 0, 1), unit=hits(1),
                                                  laterality=ErrorCount(1, 0, 0, 0, 1))),
     ],
@@ -34,6 +36,20 @@ def hits(n: int) -> ErrorCount:
 def test_each_number_is_counted_once_in_its_kind(said: str, heard: str, found: dict[str, ErrorCount]) -> None:
     assert word_number_errors(said.split(), heard.split()) == found
     assert number_errors(said, heard) == found
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "value", "other"),
+    [
+        ("x 5", "9 x", ErrorCount(0, 1, 1, 0, 1), {}),  # what both sides hold in between keeps 5 and 9 apart
+        ("5 g 7", "7 x mg", ErrorCount(0, 1, 0, 1, 2), {"unit": ErrorCount(0, 1, 0, 0, 1)}),
+        ("5 right y", "x 7 5", ErrorCount(0, 0, 1, 1, 1), {"laterality": ErrorCount(0, 1, 0, 0, 1)}),
+    ],
+)
+def test_numbers_are_set_against_each_other_in_their_order(
+    said: str, heard: str, value: ErrorCount, other: dict[str, ErrorCount]
+) -> None:
+    assert number_errors(said, heard) == nothing_but(value=value, **other)
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,10 @@ def test_one_cluster_has_a_difference_without_bounds(clusters: list[str], n: int
 
 def test_without_a_word_nothing_is_known() -> None:
     for rows in ([], [ErrorCount.zero()]):
-        found = non_inferiority(rows, rows, 0.02)
+        found = non_inferiority(rows, rows, 0.02, level=0.9)
         assert (found.before, found.after, found.difference, found.lower, found.upper) == (None,) * 5
         assert (found.verdict, found.n_rows, found.n_clusters) == ("inconclusive", len(rows), len(rows))
+        assert (found.margin, found.level) == (0.02, 0.9)
 
 
 @pytest.mark.parametrize(
