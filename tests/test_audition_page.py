@@ -256,7 +256,7 @@ def in_terminal(folder: Path, answers: str, environment: dict[str, str], *more: 
 def test_the_terminal_does_the_same(cycle_folder: Path, tmp_path: Path) -> None:
     machine = player(tmp_path / "bin")
     first = in_terminal(cycle_folder, "Dr Lin\n1\n2 rrr\n2 ˈhɛpəɹɪn\nn now right\n1\n", machine)
-    assert first.returncode == 3 and "r is a trill" in first.stdout and "1 terms are left" in first.stdout
+    assert first.returncode == 3 and "r is a trill" in first.stdout and "1 term left" in first.stdout
     played = (tmp_path / "bin" / "played").read_text().splitlines()
     assert len(played) == 4 and all(Path(path).is_file() for path in played)  # two terms, the mended one, the third
     second = in_terminal(cycle_folder, "w\ns\n1\n3\n", machine, "--by", "Dr Wu")

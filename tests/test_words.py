@@ -56,7 +56,7 @@ def test_a_list_grows_from_nothing_with_awkward_terms(run: Run) -> None:
 )
 def test_bom_crlf_and_a_missing_last_newline_are_read(run: Run, content: bytes) -> None:
     Path("t.csv").write_bytes(content)
-    assert run("terms", "check", "t.csv")[1] == "t.csv: 1 terms: 1 drug\n"
+    assert run("terms", "check", "t.csv")[1] == "t.csv: 1 term: 1 drug\n"
     assert run("terms", "add", "t.csv", "--term", "ferritin", "--category", "lab")[0] == 0
     assert Path("t.csv").read_bytes() == b"term,entity_category\ncefazolin,drug\nferritin,lab\n"
 
@@ -88,6 +88,13 @@ def test_an_empty_list_is_a_clear_error(run: Run, content: str) -> None:
                   ("sentences", "--terms", "t.csv", "--output", "s.jsonl")):  # fmt: skip
         code, _, err = run(*words)
         assert code == 2 and ("is empty" in err or "holds no terms" in err) and "term,entity_category" in err
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_another_mark_between_columns_is_named(run: Run, mark: str) -> None:
+    Path("t.csv").write_text(f"term{mark}entity_category\ncefazolin{mark}drug\n")
+    code, _, err = run("terms", "check", "t.csv")
+    assert code == 2 and "save it with commas" in err and "term,entity_category" in err
 
 
 def test_a_real_process_says_it_the_same_way(tmp_path: Path) -> None:

@@ -312,8 +312,10 @@ def read_csv(path: Path, kind: type[R], required: Sequence[str] = ()) -> list[R]
 def _typed_csv_rows(path: Path, reader: csv.DictReader[str], kind: type[R], required: Sequence[str]) -> list[R]:
     missing = [name for name in required if name not in (reader.fieldnames or ())]
     if missing:
-        header = ",".join(required)
-        raise ManifestError(path, 1, missing[0], "column is missing", f"the header is: {header}")
+        mend = f"the header is: {','.join(required)}"
+        if any(mark in "".join(reader.fieldnames or ()) for mark in ";\t"):
+            mend += "; this file has semicolons or tabs between its columns: save it with commas"
+        raise ManifestError(path, 1, missing[0], "column is missing", mend)
     _refuse_header(path, reader.fieldnames or ())
     rows = []
     for fields in reader:

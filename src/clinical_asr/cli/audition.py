@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clinical_asr.cli import options as o
-from clinical_asr.cli.console import say
+from clinical_asr.cli.console import counted, say
 
 if TYPE_CHECKING:
     from clinical_asr.audition_desk import Desk
@@ -90,7 +90,7 @@ def _conclude(desk: Desk, then: str) -> None:
     """What is left, or what to type next."""
     left = desk.left()
     if left:
-        say(f"{left} terms are left; the same command shows them")
+        say(f"{counted(left, 'terms')} left; the same command shows what is left")
         raise typer.Exit(UNFINISHED)
     typer.echo(f"every term has its verdict: {desk.verdicts}\nnext: {then}")
 
@@ -99,7 +99,7 @@ def _listen_in_a_page(desk: Desk, by: str, then: str, port: int, *, opens: bool)
     from clinical_asr.audition_server import AuditionServer
 
     with AuditionServer(desk, port=port, by=by, then=then) as server:
-        typer.echo(f"{len(desk.listed)} terms to hear: {server.url}")
+        typer.echo(f"{counted(len(desk.listed), 'terms')} to hear: {server.url}")
         typer.echo("end with Finish on the page, or with Ctrl-C here")
         if opens and not webbrowser.open(server.ticket_url):
             typer.echo("no browser could be started: open the address, or use --terminal")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SIGN = re.compile(r"\[(green|red|yellow)\][a-z-]+\[/\]")
+_PLURAL = re.compile(r"(?<=\w)s\b")
 COLOURS = {0: "bold green", 3: "bold yellow", 4: "bold yellow", 5: "bold red"}
 
 
@@ -113,6 +114,19 @@ def show_decision(decision: Decision) -> None:
 
 
 def told(counts: Counter[str], noun: str) -> str:
-    """``40 terms: 15 drug, 5 lab``; the parts add up to the whole."""
+    """``40 terms: 15 drug, 5 lab``; the parts add up to the whole.
+
+    >>> told(Counter(drug=1), "terms added")
+    '1 term added: 1 drug'
+    """
     parts = ", ".join(f"{n} {name}" for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-    return f"{counts.total()} {noun}: {parts}"
+    return f"{counted(counts.total(), noun)}: {parts}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which is handed in as plural.
+
+    >>> counted(1, "terms added"), counted(2, "terms"), counted(1, "warnings")
+    ('1 term added', '2 terms', '1 warning')
+    """
+    return f"{number} {_PLURAL.sub('', noun, count=1) if number == 1 else noun}"

@@ -31,6 +31,10 @@ class Corridor(TyperGroup):
         known = {name: self.commands[name] for name in FLOW if name in self.commands}
         self.commands = {**known, **self.commands}
 
+    def resolve_command(self, ctx: Context, args: list[str]) -> Any:
+        """``comparison --parity OFFLINE SERVED`` is ``parity OFFLINE SERVED``: that comparison has its own options."""
+        return super().resolve_command(ctx, ["parity", *args[2:]] if args[:2] == ["comparison", "--parity"] else args)
+
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Plain text: past ``TyperGroup``, which would import Rich."""
         super(TyperGroup, self).format_help(ctx, formatter)

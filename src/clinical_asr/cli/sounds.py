@@ -14,6 +14,7 @@ from clinical_asr.cli import options as o
 from clinical_asr.cli.console import progress, table, told
 
 if TYPE_CHECKING:
+    from clinical_asr.egress import Egress
     from clinical_asr.pronunciations import Candidate, Resolver
     from clinical_asr.records import Pronunciation
 
@@ -49,20 +50,21 @@ def pronunciations(
     from clinical_asr.terms import read_terms
 
     o.not_over(output, terms, overrides)
+    egress = o.permitted(allow, output.parent / "egress.jsonl")
     if overrides and not overrides.exists():
         raise ConfigError("no such file", str(overrides), "check the path, or leave --overrides out")
     verified = read_overrides(overrides) if overrides else []
     for override in verified:
         require_sayable(override.ipa)
     listed = read_terms(terms)
-    dictionaries = [_dictionary(cache or output.parent, output.parent, allow)] if merriam_webster else []
+    dictionaries = [_dictionary(cache or output.parent, egress)] if merriam_webster else []
     resolved = [said for term in progress(listed, "pronunciations") for said in resolve([term], verified, dictionaries)]
     write_rows(output, resolved)
     _show(resolved)
     typer.echo(f"{output}: {told(Counter(said.ipa_source.value for said in resolved), 'terms')}")
 
 
-def _dictionary(cache: Path, log_folder: Path, allow: str) -> Resolver:
+def _dictionary(cache: Path, egress: Egress) -> Resolver:
     """Merriam-Webster, disclosed before anything is sent. Raises ConfigError without a key."""
     from clinical_asr.cli.engines import require_sayable
     from clinical_asr.engines.merriam_webster import MEDICAL, MerriamWebster
@@ -72,7 +74,6 @@ def _dictionary(cache: Path, log_folder: Path, allow: str) -> Resolver:
     key = os.environ.get(KEY, "")
     if not key:
         raise ConfigError("no key is set", KEY, "get one for Medical at dictionaryapi.com and export it")
-    egress = o.permitted(allow, log_folder / "egress.jsonl")
     for line in egress.disclosure():
         typer.echo(f"this run may send {line}")
     address = os.environ.get("MERRIAM_WEBSTER_ADDRESS") or MEDICAL

@@ -279,6 +279,7 @@ def comparison(
     """Did fine-tuning help on what training never heard, and what did it cost in general speech?
 
     Exit 0 promote, 4 inconclusive, 5 not promoted. Writes comparison.md, .json, .html and decision.json.
+    `comparison --parity OFFLINE SERVED` is another question: see clinical-asr parity.
 
     Example: clinical-asr comparison --before baseline_hyps.jsonl --after offline_hyps.jsonl --split-folder benchmark
     --guard-before guard_before.jsonl --guard-after guard_after.jsonl

@@ -33,8 +33,10 @@ class Speech:
     workers: int = 0
 
     def __post_init__(self) -> None:
+        from clinical_asr.egress import parse_allowed
         from clinical_asr.errors import ConfigError
 
+        parse_allowed([name.strip() for name in self.allow.split(",") if name.strip()])
         if self.engine not in ENGINES:
             raise ConfigError(f"{self.engine!r} is no speech engine", "--engine", f"one of {', '.join(ENGINES)}")
         if self.engine == "espeak" and self.endpoint:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clinical_asr.cli import options as o
-from clinical_asr.cli.console import table, told
+from clinical_asr.cli.console import counted, table, told
 
 if TYPE_CHECKING:
     from clinical_asr.records import Term
@@ -24,7 +24,7 @@ Base = Annotated[str, typer.Option(help="Base that must spell the terms: mini, a
 def check_terms(
     path: TermsFile,
     base: Base = "",
-    strict: Annotated[bool, typer.Option(help="Exit 2 if there is any warning.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 2 if there is any warning.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts and warnings as one JSON document.")] = False,
 ) -> None:
     """Check a list of terms. A fault (column, category, empty, twice) is refused with exit 2; the rest is warned of.
@@ -78,7 +78,7 @@ def list_terms(path: TermsFile) -> None:
     terms = read_terms(path)
     groups = {c: [term.term for term in terms if term.entity_category is c] for c in EntityCategory}
     rows = [(c.value, len(names), ", ".join(names)) for c, names in groups.items() if names]
-    table(f"{len(terms)} terms", ("category", "terms", "which"), rows)
+    table(counted(len(terms), "terms"), ("category", "terms", "which"), rows)
 
 
 def add_terms(
@@ -182,9 +182,11 @@ def sentences(
         str, typer.Option(help="Services this run may send to, with commas: llm. This machine needs no leave.")
     ] = "",
     designer: Annotated[
-        bool, typer.Option(help="Ask through NeMo Data Designer, several at a time (extra `designer`).")
+        bool, typer.Option("--designer", help="Ask through NeMo Data Designer, several at a time (extra `designer`).")
     ] = False,
-    fall_back: Annotated[bool, typer.Option(help="Put a frame's sentence where the model's were refused.")] = False,
+    fall_back: Annotated[
+        bool, typer.Option("--fall-back", help="Put a frame's sentence where the model's were refused.")
+    ] = False,
 ) -> None:
     """Write sentences of 10 to 30 words around every term, in several contexts: from frames, or by a language model.
 
@@ -204,6 +206,7 @@ def sentences(
     from clinical_asr.terms import read_terms
 
     o.not_over(output, terms, frames)
+    o.permitted(allow, output.with_name("egress.jsonl"))  # a service that is none is said with any writer
     if style not in ("lower", "written"):
         raise ConfigError(f"{style!r} is no style", "--style", "use lower or written")
     listed, known = read_terms(terms), load_frames(frames)
