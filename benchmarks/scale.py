@@ -125,15 +125,16 @@ def gate(folder: Path) -> int:
 def split(folder: Path) -> int:
     """A checked manifest in, both sides out, with a voice and a tenth of the sentences held out."""
     from clinical_asr.config import SplitConfig
-    from clinical_asr.jsonl import read_rows, write_rows
+    from clinical_asr.jsonl import write_rows
     from clinical_asr.records import ClinicalUtterance
-    from clinical_asr.split import split as divide
+    from clinical_asr.row_file import RowFile
+    from clinical_asr.split import Division
 
-    config = SplitConfig(hold_out_voices=1, hold_out_sentences=0.1)
-    done = divide(read_rows(folder / "manifest.jsonl", ClinicalUtterance), config)
-    write_rows(folder / "train.jsonl", done.train)
-    write_rows(folder / "validation.jsonl", done.validation)
-    return len(done.strata)
+    with RowFile(folder / "manifest.jsonl", ClinicalUtterance) as rows:
+        found = Division(rows, SplitConfig(hold_out_voices=1, hold_out_sentences=0.1))
+        write_rows(folder / "train.jsonl", found.train())
+        write_rows(folder / "validation.jsonl", found.validation())
+        return len(rows)
 
 
 STAGES: dict[str, Callable[[Path], int]] = {

@@ -9,40 +9,50 @@ file.
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
 
 from clinical_asr.config import SplitConfig
 from clinical_asr.errors import ConfigError
-from clinical_asr.records import ClinicalUtterance, EntityCategory
-from clinical_asr.text import normalise
+from clinical_asr.records import EntityCategory
+from clinical_asr.split_columns import CATEGORIES, Array, SplitColumns
+
+Texts = Callable[[Array], list[str]]
+"""Positions in order of ids -> normalised texts of these rows."""
+Saying = Callable[[Collection[str]], Array]
+"""Normalised terms -> which rows say any of them, in order of ids."""
 
 
-@dataclass
 class Draw:
-    """The rows, how they hang together, and which ids are held out so far."""
+    """Which takes are held out so far: rows are held with their whole take."""
 
-    rows: list[ClinicalUtterance]
-    sentence: dict[str, str]
-    takes: dict[str, list[str]]
-    held: set[str] = field(default_factory=set)
+    def __init__(self, rows: SplitColumns) -> None:
+        self.rows = rows
+        self.sizes = np.bincount(rows.take)
+        self._held = np.zeros(len(self.sizes), bool)
 
-    def hold(self, ids: Iterable[str]) -> None:
-        """Hold out rows, each with its whole take."""
-        for row_id in ids:
-            self.held.update(self.takes[row_id])
+    def hold(self, rows: Array) -> None:
+        """Hold out rows, by position or by a mask."""
+        self._held[self.rows.take[rows]] = True
 
-    def left(self) -> list[ClinicalUtterance]:
-        """Rows still free to be trained on."""
-        return [row for row in self.rows if row.id not in self.held]
+    @property
+    def held(self) -> Array:
+        """Mask of the rows that are held out."""
+        return self._held[self.rows.take]
+
+    @property
+    def left(self) -> Array:
+        """Positions of the rows still free to be trained on."""
+        return np.flatnonzero(~self.held)
 
 
-def hold_out(draw: Draw, config: SplitConfig) -> list[str]:
+def hold_out(draw: Draw, config: SplitConfig, texts: Texts, saying: Saying) -> list[str]:
     """Hold out what ``config`` asks for; the warnings. Raises ConfigError if the rows cannot give it."""
     _hold_out_voices(draw, config)
-    _hold_out_terms(draw, config)
-    _hold_out_sentences(draw, config)
+    _hold_out_terms(draw, config, saying)
+    _hold_out_sentences(draw, config, texts)
     return _fill_up(draw, config)
 
 
@@ -52,25 +62,29 @@ def _rng(config: SplitConfig, purpose: str) -> random.Random:
 
 
 def _hold_out_voices(draw: Draw, config: SplitConfig) -> None:
-    voices = sorted({row.voice_id for row in draw.rows})
+    voices = sorted(draw.rows.voices)
     if config.hold_out_voices and config.hold_out_voices >= len(voices):
         raise ConfigError(
             f"the manifest has only {len(voices)} voices", where="--hold-out-voices", mend="keep one to train on"
         )
     chosen = set(_rng(config, "voices").sample(voices, config.hold_out_voices))
-    draw.hold(row.id for row in draw.rows if row.voice_id in chosen)
+    draw.hold(np.array([name in chosen for name in draw.rows.voices])[draw.rows.voice])
 
 
-def _hold_out_terms(draw: Draw, config: SplitConfig) -> None:
+def _hold_out_terms(draw: Draw, config: SplitConfig, saying: Saying) -> None:
+    """Rows about a chosen term, and those that merely say it: hearing a term in passing is hearing it."""
     chosen = _chosen_terms(draw.rows, config)
-    draw.hold(row.id for row in draw.rows if _mentions_any(draw.sentence[row.id], normalise(row.term), chosen))
+    if chosen:
+        about = np.array([name in chosen for name in draw.rows.terms])[draw.rows.term]
+        draw.hold(about | saying(chosen))
 
 
-def _chosen_terms(rows: Sequence[ClinicalUtterance], config: SplitConfig) -> set[str]:
+def _chosen_terms(rows: SplitColumns, config: SplitConfig) -> set[str]:
     """Terms to hold out, spread over the categories in turn, priority categories first; each keeps one term."""
     pools: dict[EntityCategory, list[str]] = {}
-    for category in _priority_first({row.entity_category for row in rows}, config):
-        terms = sorted({normalise(row.term) for row in rows if row.entity_category is category})
+    for category in _priority_first(rows.sizes(), config):
+        of_category = rows.term[rows.positions(CATEGORIES.index(category))]
+        terms = sorted(rows.terms[number] for number in np.unique(of_category).tolist())
         _rng(config, f"terms/{category}").shuffle(terms)
         pools[category] = terms[1:]
     longest = max(map(len, pools.values()), default=0)
@@ -86,82 +100,87 @@ def _priority_first(categories: Collection[EntityCategory], config: SplitConfig)
     return sorted(categories, key=lambda c: (c not in config.priority_categories, c.value))
 
 
-def _mentions_any(sentence: str, term: str, terms: Collection[str]) -> bool:
-    """True if the row is about one of ``terms`` or merely says it: hearing a term in passing is hearing it."""
-    return term in terms or any(f" {one} " in f" {sentence} " for one in terms)
-
-
-def _hold_out_sentences(draw: Draw, config: SplitConfig) -> None:
+def _hold_out_sentences(draw: Draw, config: SplitConfig, texts: Texts) -> None:
     if not config.hold_out_sentences:
         return
-    rows = draw.left()
-    for category in sorted({row.entity_category for row in rows}):
-        chosen = _chosen_sentences([row for row in rows if row.entity_category is category], draw, config, category)
-        draw.hold(row.id for row in rows if draw.sentence[row.id] in chosen)
+    free = ~draw.held  # looked at once: what one category holds out stays another's to choose from
+    for place, category in enumerate(CATEGORIES):
+        rows = np.flatnonzero(free & (draw.rows.category == place))
+        if len(rows):
+            chosen = _chosen_sentences(draw.rows, rows, texts, config, category)
+            draw.hold(free & np.isin(draw.rows.sentence, chosen))  # in whatever category it is said
 
 
 def _chosen_sentences(
-    rows: Sequence[ClinicalUtterance], draw: Draw, config: SplitConfig, category: EntityCategory
-) -> set[str]:
+    columns: SplitColumns, rows: Array, texts: Texts, config: SplitConfig, category: EntityCategory
+) -> list[int]:
     """A share of one category's sentences, spread over its terms; each term keeps a sentence to be trained on."""
-    of_term: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        of_term[normalise(row.term)].add(draw.sentence[row.id])
+    of_term = {columns.terms[term]: term for term in np.unique(columns.term[rows]).tolist()}
     rng = _rng(config, f"sentences/{category}")
-    pools = [
-        rng.sample(sorted(of_term[term]), len(of_term[term]))[1:] for term in rng.sample(sorted(of_term), len(of_term))
-    ]
+    pools = []
+    for term in rng.sample(sorted(of_term), len(of_term)):
+        sentences = _by_text(columns, rows[columns.term[rows] == of_term[term]], texts)
+        pools.append(rng.sample(sentences, len(sentences))[1:])
     in_turn = [pool[i] for i in range(max(map(len, pools), default=0)) for pool in pools if i < len(pool)]
-    wanted = max(1, int(config.hold_out_sentences * len({draw.sentence[row.id] for row in rows})))
-    return set(list(dict.fromkeys(in_turn))[:wanted])
+    wanted = max(1, int(config.hold_out_sentences * len(np.unique(columns.sentence[rows]))))
+    return list(dict.fromkeys(in_turn))[:wanted]
+
+
+def _by_text(columns: SplitColumns, rows: Array, texts: Texts) -> list[int]:
+    """The rows' sentences by their texts."""
+    sentences, first = np.unique(columns.sentence[rows], return_index=True)
+    said = texts(rows[first])
+    return [sentence for _, sentence in sorted(zip(said, sentences.tolist(), strict=True))]
 
 
 def _fill_up(draw: Draw, config: SplitConfig) -> list[str]:
     """Draw single takes until each category has its fraction; at least one take per category in any case."""
     warnings = []
-    for category in sorted({row.entity_category for row in draw.rows}):
-        rows = [row for row in draw.rows if row.entity_category is category]
-        if len(rows) == 1:
-            if rows[0].id not in draw.held:
+    for place, category in enumerate(CATEGORIES):
+        rows = draw.rows.positions(place)
+        held = draw.held[rows]
+        if len(rows) <= 1:
+            if len(rows) and not held[0]:
                 warnings.append(f"{category} has one row: it is trained on and nothing of it is judged")
             continue
-        held = sum(row.id in draw.held for row in rows)
-        missing = max(1, int(config.validation_fraction * len(rows))) - held
-        free = [row for row in rows if row.id not in draw.held]
-        _rng(config, f"rows/{category}").shuffle(free)
+        missing = max(1, int(config.validation_fraction * len(rows))) - int(held.sum())
+        free = _shuffled(rows[~held], _rng(config, f"rows/{category}"))
         if missing > 0:
-            _draw_takes(draw, free, missing, lambda row: True)
-        if held:
+            _draw_takes(draw, free, missing)
+        if held.any():
             _ensure_same_sentence(draw, free)
     return warnings
 
 
-def _draw_takes(
-    draw: Draw, free: Sequence[ClinicalUtterance], wanted: int, fits: Callable[[ClinicalUtterance], bool]
-) -> None:
+def _shuffled(rows: Array, rng: random.Random) -> Array:
+    positions = array("q", rows.tolist())
+    rng.shuffle(positions)
+    return np.frombuffer(positions, np.int64)
+
+
+def _draw_takes(draw: Draw, free: Array, wanted: int, fits: Array | None = None) -> None:
     """Hold out takes of ``free`` in turn until ``wanted`` rows of it are held; the category keeps a row to train on."""
-    ids = {row.id for row in free}
-    drawn: set[str] = set()
-    for row in free:
-        if len(drawn) >= wanted:
-            return
-        take = ids.intersection(draw.takes[row.id])
-        if row.id not in draw.held and len(drawn | take) < len(ids) and fits(row):
-            draw.hold([row.id])
-            drawn |= take
+    take = draw.rows.take[free]
+    inside = np.bincount(take, minlength=len(draw.sizes))[take]  # of each row's take, how many rows are free
+    drawn, chosen = 0, set[int]()
+    suits: Sequence[bool] = (np.ones(len(free), bool) if fits is None else fits).tolist()
+    for number, size, fit in zip(take.tolist(), inside.tolist(), suits, strict=True):
+        if drawn >= wanted:
+            break
+        if fit and number not in chosen and drawn + size < len(free):
+            chosen.add(number)
+            drawn += size
+    draw.hold(np.isin(draw.rows.take, list(chosen)))
 
 
-def _ensure_same_sentence(draw: Draw, free: Sequence[ClinicalUtterance]) -> None:
+def _ensure_same_sentence(draw: Draw, free: Array) -> None:
     """Hold out one row of ``free`` whose sentence, voice and term training still has, unless one is held already."""
-    left = draw.left()
-    trained = Counter(draw.sentence[row.id] for row in left)
-    voices = Counter(row.voice_id for row in left)
-    if any(row.id in draw.held and trained[draw.sentence[row.id]] and voices[row.voice_id] for row in free):
+    rows, left = draw.rows, draw.left
+    trained = np.bincount(rows.sentence[left], minlength=int(rows.sentence.max()) + 1)
+    voices = np.bincount(rows.voice[left], minlength=len(rows.voices))
+    held = draw.held[free]
+    if (held & (trained[rows.sentence[free]] > 0) & (voices[rows.voice[free]] > 0)).any():
         return
-    own = {row.id: len(draw.takes[row.id]) for row in free}
-    _draw_takes(
-        draw,
-        [row for row in free if row.id not in draw.held],
-        1,
-        lambda row: trained[draw.sentence[row.id]] > own[row.id] and voices[row.voice_id] > own[row.id],
-    )
+    free = free[~held]
+    own = draw.sizes[rows.take[free]]
+    _draw_takes(draw, free, 1, (trained[rows.sentence[free]] > own) & (voices[rows.voice[free]] > own))

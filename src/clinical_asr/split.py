@@ -7,17 +7,18 @@ as the same recording stay on one side (``takes``). ``strata`` says of each judg
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from clinical_asr.config import SplitConfig
 from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.hold_outs import Draw, hold_out
 from clinical_asr.records import ClinicalUtterance, Decision, Stratum
-from clinical_asr.strata import Seen, stratum_of
-from clinical_asr.takes import takes
+from clinical_asr.split_columns import CATEGORIES, SplitColumns
+from clinical_asr.strata import facts_of, stratum_of
 from clinical_asr.text import normalise
 
 
@@ -58,54 +59,87 @@ class Split:
         return {category: dict(table[category]) for category in sorted(table)}
 
 
+class Division:
+    """Which of some rows are trained on, by their places; the rows themselves are read again when they are asked for.
+
+    ``rows`` may be a file (``row_file.RowFile``): some 50 bytes of each row are kept. Raises as :func:`split` does.
+    """
+
+    def __init__(self, rows: Sequence[ClinicalUtterance], config: SplitConfig | None = None) -> None:
+        config = config or SplitConfig()
+        self._rows = rows
+        self._columns = SplitColumns.of(rows)
+        _refuse(self._columns, config)
+        draw = Draw(self._columns)
+        warnings = hold_out(draw, config, self._texts, self._saying)
+        self._train, self._held = draw.left, np.flatnonzero(draw.held)
+        if not len(self._train):
+            raise ConfigError("leave no row to train on", where="--hold-out-*", mend="hold out less")
+        self.warnings = warnings + _empty_category_warnings(self._columns, self._train)
+        self._facts = facts_of(self._columns, self._train, self._held, self._said_in_training)
+
+    def train(self) -> Iterator[ClinicalUtterance]:
+        """Rows to be trained on, by id."""
+        return (self._rows[place] for place in self._columns.order[self._train].tolist())
+
+    def validation(self) -> Iterator[ClinicalUtterance]:
+        """Rows to be judged, by id, each with its stratum and the facts behind it in ``extra``."""
+        places = self._columns.order[self._held].tolist()
+        for place, *known in zip(places, *(fact.tolist() for fact in self._facts.values()), strict=True):
+            row, facts = self._rows[place], dict(zip(self._facts, known, strict=True))
+            told = {**row.extra, "stratum": stratum_of(facts).value, **facts}
+            yield msgspec.structs.replace(row, extra=told)
+
+    def _texts(self, rows: np.ndarray) -> list[str]:
+        return [normalise(self._rows[place].text) for place in self._columns.order[rows].tolist()]
+
+    def _saying(self, terms: Collection[str]) -> np.ndarray:
+        """Which rows say any of some terms, by id."""
+        said = np.fromiter((bool(_spoken(row, terms)) for row in self._rows), bool, len(self._columns))
+        return said[self._columns.order]
+
+    def _said_in_training(self, terms: Collection[str]) -> set[str]:
+        found, wanted = set[str](), set(terms)
+        for row in self.train():
+            found |= _spoken(row, wanted - found)
+        return found
+
+
+def _spoken(row: ClinicalUtterance, terms: Collection[str]) -> set[str]:
+    sentence = f" {normalise(row.text)} "
+    return {term for term in terms if f" {term} " in sentence}
+
+
 def split(rows: Sequence[ClinicalUtterance], config: SplitConfig | None = None) -> Split:
     """Divide ``rows`` into training and validation, stratified by entity category.
 
     A category of one row goes to training with a warning. Raises TooFewRowsError (exit code 3) if a priority one is
     too small, ConfigError if a hold-out would leave nothing to train on, FlywheelError on missing or doubled ids.
     """
-    config = config or SplitConfig()
-    rows = _checked(rows, config)
-    sentences = {row.id: normalise(row.text) for row in rows}
-    draw = Draw(rows, sentences, takes(rows, sentences))
-    warnings = hold_out(draw, config)
-    train = draw.left()
-    if not train:
-        raise ConfigError("leave no row to train on", where="--hold-out-*", mend="hold out less")
-    return _labelled(draw, train, warnings + _empty_category_warnings(rows, train))
+    found = Division(rows, config)
+    train, validation = list(found.train()), list(found.validation())
+    strata = {row.id: Stratum.TRAINED for row in train}
+    strata |= {row.id: Stratum(row.extra["stratum"]) for row in validation}
+    return Split(train, validation, strata, found.warnings)
 
 
-def _checked(rows: Sequence[ClinicalUtterance], config: SplitConfig) -> list[ClinicalUtterance]:
-    ordered = sorted(rows, key=lambda row: row.id)
-    doubled = [row_id for row_id, n in Counter(row.id for row in ordered).items() if n > 1 or not row_id]
-    if doubled:
+def _refuse(rows: SplitColumns, config: SplitConfig) -> None:
+    doubled = "" if next(rows.ids.sorted(), "-") == "" else rows.ids.doubled()
+    if doubled is not None:
         raise FlywheelError(
-            f"row id {doubled[0]!r} is missing or stands twice", where="split", mend="run: clinical-asr manifest check"
+            f"row id {doubled!r} is missing or stands twice", where="split", mend="run: clinical-asr manifest check"
         )
-    sizes = Counter(row.entity_category for row in ordered)
-    small = {c.value: sizes[c] for c in config.priority_categories if sizes[c] < config.min_rows_per_category}
+    sizes = rows.sizes()
+    small = {c.value: n for c in config.priority_categories if (n := sizes.get(c, 0)) < config.min_rows_per_category}
     if small:
         raise TooFewRowsError(small, config.min_rows_per_category)
-    return ordered
 
 
-def _labelled(draw: Draw, train: list[ClinicalUtterance], warnings: list[str]) -> Split:
-    seen = Seen(train, draw.sentence)
-    facts = {row.id: seen.facts(row, draw.sentence[row.id]) for row in draw.rows if row.id in draw.held}
-    validation = [
-        msgspec.structs.replace(row, extra={**row.extra, "stratum": stratum_of(facts[row.id]).value, **facts[row.id]})
-        for row in draw.rows
-        if row.id in draw.held
-    ]
-    strata = {row.id: Stratum.TRAINED for row in train} | {i: stratum_of(known) for i, known in facts.items()}
-    return Split(train, validation, strata, warnings)
-
-
-def _empty_category_warnings(rows: Sequence[ClinicalUtterance], train: Sequence[ClinicalUtterance]) -> list[str]:
+def _empty_category_warnings(rows: SplitColumns, train: np.ndarray) -> list[str]:
     """Categories that training does not hear, or of which most rows are held out."""
-    total = Counter(row.entity_category for row in rows)
-    kept = Counter(row.entity_category for row in train)
-    shares = {category: 1 - kept[category] / n for category, n in sorted(total.items())}
+    kept = np.bincount(rows.category[train], minlength=len(CATEGORIES)).tolist()
+    total = rows.sizes()
+    shares = {category: 1 - kept[CATEGORIES.index(category)] / n for category, n in total.items()}
     return [
         f"{category}: {share:.0%} of {total[category]} rows are held out"
         for category, share in shares.items()

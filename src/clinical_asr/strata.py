@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 
-from clinical_asr.records import ClinicalUtterance, Stratum
-from clinical_asr.text import normalise
+import numpy as np
+
+from clinical_asr.records import Stratum
+from clinical_asr.split_columns import Array, SplitColumns
 
 
-class Seen:
-    """What training hears, so that a judged row can be asked what of it is new."""
-
-    def __init__(self, train: Sequence[ClinicalUtterance], sentences: Mapping[str, str]) -> None:
-        self.sentences = {sentences[row.id] for row in train}
-        self.voices = {row.voice_id for row in train}
-        self.said = {(sentences[row.id], row.voice_id) for row in train}
-        self._terms = {normalise(row.term): True for row in train}
-
-    def facts(self, row: ClinicalUtterance, sentence: str) -> dict[str, bool]:
-        """What of a judged row training has heard."""
-        return {
-            "seen_sentence": sentence in self.sentences,
-            "seen_voice": row.voice_id in self.voices,
-            "seen_term": self._heard(normalise(row.term)),
-            "seen_take": (sentence, row.voice_id) in self.said,  # the same words in the same voice, other noise
-        }
-
-    def _heard(self, term: str) -> bool:
-        if term not in self._terms:
-            self._terms[term] = any(f" {term} " in f" {sentence} " for sentence in self.sentences)
-        return self._terms[term]
+def facts_of(
+    rows: SplitColumns, train: Array, judged: Array, said: Callable[[Collection[str]], Collection[str]]
+) -> dict[str, Array]:
+    """What of each judged row training has heard. ``said`` finds those of some terms that training says in passing."""
+    pairs = rows.sentence.astype(np.int64) * len(rows.voices) + rows.voice
+    about = np.zeros(len(rows.terms), bool)
+    about[rows.term[train]] = True
+    asked = np.unique(rows.term[judged]).tolist()
+    strange = [rows.terms[number] for number in asked if not about[number]]
+    heard = said(strange) if strange else ()
+    known = np.array([one or name in heard for one, name in zip(about.tolist(), rows.terms, strict=True)], bool)
+    return {
+        "seen_sentence": np.isin(rows.sentence[judged], rows.sentence[train]),
+        "seen_voice": np.isin(rows.voice[judged], rows.voice[train]),
+        "seen_term": known[rows.term[judged]],
+        "seen_take": np.isin(pairs[judged], pairs[train]),  # the same words in the same voice, other noise
+    }
 
 
 def stratum_of(facts: Mapping[str, bool]) -> Stratum:
