@@ -11,6 +11,8 @@ from clinical_asr.recognition import Recognition, Samples, Word
 
 WORDS_WANTED = {
     "compute_timestamps": True,
+    "rnnt_timestamp_type": "word",  # segments too would cost time, and a warning amid a server's log
+    "ctc_timestamp_type": "word",
     "preserve_alignments": True,
     "confidence_cfg": {
         "preserve_frame_confidence": True,

@@ -55,7 +55,9 @@ class ServingConfig:
         _require(0 <= self.port < 65536, "port", "is 0 to 65535")
         _require(self.max_wait >= 0 and self.grace >= 0, "max_wait", "and grace must not be negative")
         _require(self.chunk >= 2, "chunk", "must be 2 seconds or more")
-        _require(not self.token or len(self.token) >= SHORTEST_TOKEN, "token", f"needs {SHORTEST_TOKEN} characters")
+        if 0 < len(self.token) < SHORTEST_TOKEN:
+            mend = f"it needs {SHORTEST_TOKEN}: export CLINICAL_ASR_TOKEN=$(openssl rand -hex 16)"
+            raise ConfigError(f"has {len(self.token)} characters", "CLINICAL_ASR_TOKEN", mend)
         if not is_local(self.host) and not (self.tls and self.token):
             missing = " and ".join(name for name, here in (("TLS", self.tls), ("a token", self.token)) if not here)
             mend = "give --tls-cert and --tls-key, and export CLINICAL_ASR_TOKEN; or listen on 127.0.0.1"
