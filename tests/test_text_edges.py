@@ -117,7 +117,7 @@ def test_raised_and_lowered_digits_never_run_into_plain_ones(written: str, norma
         ("µg", "mcg"), ("250μg", "250 mcg"), ("µgx", "μgx"), ("kµg", "kμg"),
         ("5 < 6", "5 <6"), ("a < b", "a b"), ("5 <", "5"), ("> x", "x"), (">= 5 %", ">=5%"), ("a % b", "a % b"),
         ("120 /80", "120/80"), ("120/ 80", "120/80"), ("120 / 80", "120/80"), ("mg / kg", "mg kg"), ("1 / a", "1 a"),
-        ("a_b", "a b"), ("_", ""), ("2_5", "2 5"),
+        ("a_b", "a b"), ("_", ""), ("2_5", "2 5"), ("120/_80", "120/80"),
         ("e.g. x", "eg x"), ("p.r.n. dose.", "prn dose"), ("dr. smith", "dr smith"), ("ab.c", "ab c"),
         (".5", "0.5"), ("x.5", "x 5"), ("..5", "5"), ("5.", "5"), ("5.5.5", "5.5.5"), ("'.5", "5"),
         ("1,000,000", "1,000,000"), ("1,000.5", "1,000.5"), ("1,00", "1 00"), ("1,0000", "1 0000"),
@@ -136,7 +136,21 @@ def test_each_rule_between_what_it_merges_and_what_it_leaves(written: str, norma
 
 @pytest.mark.parametrize(
     ("written", "normalised"),
-    [("Ménière’s", "menieres"), ("ＡＢ－c", "ab-c"), ("ﬁ X_Y", "fi x_y"), ("a - b\tc\nd", "a - b c d")],
+    [("a\u0300b", "ab"), ("a\u036fb", "ab"), ("ŉı", "nı"), ("X ađa", "x ađa")],
+)
+def test_accents_go_from_the_first_to_the_last_and_letters_of_their_own_stay(written: str, normalised: str) -> None:
+    assert clinical_v1(written) == normalised
+
+
+@pytest.mark.parametrize(
+    ("written", "normalised"),
+    [
+        ("Ménière’s", "menieres"),
+        ("Weiß ı", "weiß ı"),
+        ("ＡＢ－c", "ab-c"),
+        ("ﬁ X_Y", "fi x_y"),
+        ("a - b\tc\nd", "a - b c d"),
+    ],
 )
 def test_the_published_recipe_keeps_hyphens_and_underscores(written: str, normalised: str) -> None:
     assert flywheel_v1(written) == normalised
