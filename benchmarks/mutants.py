@@ -55,6 +55,7 @@ MODULES = {
     "gaps": ["test_gate.py", "test_gate_edges.py"],
     "split": ["test_split.py", "test_split_edges.py"],
     "hold_outs": ["test_split.py", "test_split_edges.py"],
+    "split_columns": ["test_split.py", "test_split_edges.py"],
     "strata": ["test_split.py", "test_split_edges.py"],
     "takes": ["test_split.py", "test_split_edges.py"],
     "comparison": ["test_comparison.py", "test_comparison_edges.py"],

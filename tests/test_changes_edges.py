@@ -6,8 +6,19 @@ import msgspec
 import pytest
 
 from board import guard, rows, scored
-from clinical_asr.changes import by_category, by_term, change_of, guard_of, paired_rows, paired_test, relative_change
+from clinical_asr.changes import (
+    by_category,
+    by_stratum,
+    by_term,
+    change_of,
+    guard_of,
+    paired_rows,
+    paired_test,
+    relative_change,
+    side_of,
+)
 from clinical_asr.errors import ScoringError
+from clinical_asr.records import Stratum
 
 
 def test_a_row_that_stands_twice_in_one_cycle_is_named() -> None:
@@ -47,7 +58,28 @@ def test_a_new_cut_of_the_same_file_is_another_recording() -> None:
 
 def test_a_file_listed_under_a_second_id_in_one_cycle_only_does_not_make_the_shared_row_a_changed_one() -> None:
     (one,), _ = scored(rows(1, 0))
-    assert len(paired_rows([one, msgspec.structs.replace(one, id="again")], [one])) == 1
+    again = msgspec.structs.replace(one, id="again")
+    assert len(paired_rows([one, again], [one])) == len(paired_rows([one], [one, again])) == 1
+
+
+def test_rows_without_a_recording_are_told_apart_by_their_ids_alone() -> None:
+    bare = [msgspec.structs.replace(row, audio_filepath="", term="term0") for row in scored(rows(3, 0))[0]]
+    assert [pair[0].id for pair in paired_rows(bare[:2], [bare[0], bare[2]])] == [bare[0].id]
+
+
+def test_each_stratum_has_its_own_rows() -> None:
+    pairs = paired_rows(scored(rows(10, 4))[0], scored(rows(10, 1))[0])
+    labels = {pair[0].id: Stratum.NEW_VOICE if pair[0].id < "r00003" else Stratum.TRAINED for pair in pairs}
+    found = {change.key: (change.rows, change.misses_before) for change in by_stratum(pairs, labels)}
+    assert found == {"new voice": (3, 0), "trained": (7, 4)}
+
+
+def test_a_side_names_what_it_is_and_shows_all_categories_beside_the_wanted_ones() -> None:
+    pairs = paired_rows(scored(rows(10, 4))[0], scored(rows(10, 1))[0])
+    labels = {pair[0].id: Stratum.NEW_SENTENCE for pair in pairs}
+    found = side_of(pairs, labels, lambda pair: pair[0].id < "r00004")
+    assert (found.key, found.rows, found.strata) == ("priority categories", 4, {"new sentence": 4})
+    assert (found.all_categories.key, found.all_categories.rows) == ("all categories", 10)
 
 
 def test_a_group_of_rows_keeps_before_and_after_apart_in_every_field() -> None:
