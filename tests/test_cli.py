@@ -464,6 +464,15 @@ def test_a_split_is_kept_unless_it_is_forced(bench: Path, cli: Cli) -> None:
     assert cli("split", manifest, "--seed", 7, "--force").code == 0
 
 
+def test_a_split_elsewhere_names_the_data_root_that_the_next_command_needs(bench: Path, cli: Cli) -> None:
+    ran = cli("split", bench / "manifest.jsonl", "--output-folder", bench.parent / "halves")
+    assert ran.code == 0 and ran.out.endswith(f"give finetune --data-root {bench.parent.resolve()}\n")
+    told = ("--data-root", bench.parent.resolve())
+    assert cli("manifest", "check", bench.parent / "halves" / "train.jsonl", *told).code == 0
+    ran = cli("split", bench.parent / "halves" / "train.jsonl", "--output-folder", bench.parent / "again")
+    assert ran.code == 2 and ran.err.count("\nproblem: ") == 9 and "see: clinical-asr manifest check" in ran.err
+
+
 def test_too_few_priority_rows_go_back(bench: Path, cli: Cli) -> None:
     ran = cli("split", bench / "manifest.jsonl", "--priority", "procedure")
     assert ran.code == 3 and "procedure has 0" in ran.err and ran.err.count("\n") == 1

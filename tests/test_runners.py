@@ -170,6 +170,7 @@ def test_out_of_memory_at_batch_one_is_the_end(job: TrainingJob, calls: Path, mo
     ("fate", "message"),
     [
         ("crash", "exit code 3: RuntimeError: the stand-in was asked to fail"),
+        ("daemon", "exit code 125: docker: Cannot connect to the Docker daemon"),
         ("lost", "speaks of 5 rows, 6 were declared"),
         ("nothing", "wrote 0 models, one was expected"),
     ],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 manifest_app = typer.Typer(help="Check a manifest, or move it to another host.", no_args_is_help=True)
 ManifestFile = Annotated[Path, typer.Argument(help="NeMo manifest, JSONL.", metavar="MANIFEST.jsonl")]
 SHOWN = 50  # problems or warnings; more are counted
+SHOWN_IN_PASSING = 10  # by a command that was asked for something else
 
 
 @manifest_app.command("check")
@@ -125,18 +126,19 @@ def usable_rows(
 def _stop(report: ManifestReport) -> None:
     if len(report.problems) == 1:
         raise report.problems[0]
-    show_findings(report)
-    typer.echo(f"error: {report.path}: {_counts(report)}; mend the lines above", err=True)
+    show_findings(report, SHOWN_IN_PASSING)
+    every = "mend the lines above" if len(report.problems) <= SHOWN_IN_PASSING else "see: clinical-asr manifest check"
+    typer.echo(f"error: {report.path}: {_counts(report)}; {every}", err=True)
     raise typer.Exit(2)
 
 
-def show_findings(report: ManifestReport) -> None:
+def show_findings(report: ManifestReport, most: int = SHOWN) -> None:
     """One line each on stderr, up to a limit; then how many more there are."""
     for label, found in (("problem", report.problems), ("warning", report.warnings)):
-        for finding in found[:SHOWN]:
+        for finding in found[:most]:
             typer.echo(f"{label}: {finding}", err=True)
-        if len(found) > SHOWN:
-            typer.echo(f"and {len(found) - SHOWN} more {label}s", err=True)
+        if len(found) > most:
+            typer.echo(f"and {len(found) - most} more {label}s", err=True)
 
 
 def _counts(report: ManifestReport) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,6 +71,9 @@ def split(
         typer.echo(f"warning: {warning}", err=True)
     _show_strata(done)
     typer.echo(f"written: {folder / 'train.jsonl'}, {folder / 'validation.jsonl'}")
+    if folder.resolve() != manifest.parent.resolve():
+        root = os.path.commonpath([folder.resolve(), (data_root or manifest.parent).resolve()])
+        typer.echo(f"their audio stays where it is: give finetune --data-root {shlex.quote(root)}")
 
 
 def _write_side(path: Path, rows: list[Any], manifest: Path, force: bool) -> None:
@@ -239,8 +245,9 @@ def _show_training(report: TrainingReport, outputs: Outputs) -> None:
     from clinical_asr.markdown import percent
 
     rows = [
-        (e.epoch, e.rows, f"{e.loss:.3f}", percent(e.metrics.get("ker")), percent(e.metrics.get("wer")),
-         f"{e.seconds:.0f} s", "best" if e.epoch == report.best_epoch else "")
+        (e.epoch, e.rows, "–" if isnan(e.loss) else f"{e.loss:.3f}", percent(e.metrics.get("ker")),
+         percent(e.metrics.get("wer", e.metrics.get("val_wer"))), f"{e.seconds:.0f} s" if e.seconds else "–",
+         "best" if e.epoch == report.best_epoch else "")
         for e in report.epochs
     ]  # fmt: skip
     table(f"{report.steps} steps in {report.seconds:.0f} s on {report.hardware}",

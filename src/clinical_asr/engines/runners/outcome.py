@@ -21,6 +21,7 @@ _NO_MEMORY = re.compile(
     "|a GPU's memory is too small for its share"  # said by one of several processes of this package
 )
 _KILLED = re.compile(r"^\s*traceback : (Signal \d+ .*)", re.MULTILINE)
+_FOR_HELP = re.compile(r"(Run|See) '(docker|podman) .*--help'")
 _DESERTED = "another process of the run has ended"
 
 
@@ -40,7 +41,7 @@ def collect(staged: Path, job: TrainingJob, config: TrainingConfig, notes: list[
         steps=steps, batch_size=config.batch_size, accumulate_grad_batches=config.accumulate_grad_batches,
         warmup_steps=config.warmup_steps, precision=config.precision, loss="NeMo's own", seconds=0.0,
         peak_memory_mb=0.0, resumed_after_epoch=0, notes=tuple(notes), versions={"image": stock.IMAGE},
-        hardware="as the container saw it; see the log",
+        hardware="the container's GPU, named in its log",
     )  # fmt: skip
 
 
@@ -104,11 +105,12 @@ def ran_out_of_memory(log: Path) -> bool:
 
 
 def last_words(log: Path) -> str:
-    """The last line that says something: usually the exception.
+    """The last line that says something: usually the exception. Where help is to be found is nothing of that kind.
 
     A log holds one ``$ command`` line for each run.
     """
-    lines = [line.strip() for line in _last_run(log).splitlines()[1:] if line.strip()]
+    said = (line.strip() for line in _last_run(log).splitlines()[1:])
+    lines = [line for line in said if line and not _FOR_HELP.match(line)]
     return lines[-1] if lines else "it said nothing"
 
 
