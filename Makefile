@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow lint docs benchmark clean
+.PHONY: demo test test-slow test-designer lint docs benchmark clean
 
 demo: $(READY)
 	$(BIN)/clinical-asr demo --out demo
@@ -13,6 +13,12 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Data Designer wants older versions than the pins and than the extra `agent`: an environment of its own.
+test-designer:
+	test -x build/designer/bin/python || $(PYTHON) -m venv build/designer
+	build/designer/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[designer]' pytest pytest-timeout hypothesis
+	NEMO_TELEMETRY_ENABLED=false build/designer/bin/python -m pytest tests/test_data_designer.py
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks models release
