@@ -74,6 +74,40 @@ def test_each_stratum_has_its_own_rows() -> None:
     assert found == {"new voice": (3, 0), "trained": (7, 4)}
 
 
+def test_terms_come_with_what_is_missed_most_now_then_before_then_in_the_most_rows() -> None:
+    missed = {"f": (2, 0, 0), "e": (2, 2, 0), "d": (2, 1, 1), "c": (2, 1, 1), "b": (4, 2, 2), "a": (4, 4, 2)}
+    pairs = []
+    for number, (term, (n, before, after)) in enumerate(missed.items()):
+        sides = (scored(rows(n, misses, start=10 * number))[0] for misses in (before, after))
+        pairs += paired_rows(*([msgspec.structs.replace(row, term=term) for row in side] for side in sides))
+    assert [change.key for change in by_term(pairs)] == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_terms_are_tested_on_after_minus_before() -> None:
+    """Five terms of two rows: one of each missed before in four terms, in one term after."""
+    found = paired_test(paired_rows(scored(rows(10, 4))[0], scored(rows(10, 1))[0]))
+    assert found is not None and (found.n_terms, found.n_rows) == (5, 10)
+    assert found.mean_difference == pytest.approx(0.1 - 0.4)
+
+
+def test_each_group_has_the_interval_and_the_p_value_of_its_own_test() -> None:
+    pairs = paired_rows(scored(rows(40, 20, terms=10))[0], scored(rows(40, 11, terms=10))[0])
+    labels = {pair[0].id: Stratum.NEW_SENTENCE for pair in pairs}
+    found = paired_test(pairs)
+    assert found is not None and found.low is not None and found.high is not None and found.low < found.high
+    wanted = (found.low, found.high, found.p_value)
+    for group in (*by_category(pairs), *by_stratum(pairs, labels), side_of(pairs, labels, lambda _: True)):
+        assert (group.low, group.high, group.p_value) == wanted
+
+
+def test_a_second_take_of_every_guard_sentence_with_the_same_errors_says_nothing_new() -> None:
+    once = [guard(30, errors) for errors in (2, 9)]
+    twice = [[*side, *(msgspec.structs.replace(row, id=f"{row.id}b") for row in side)] for side in once]
+    one, two = (guard_of(paired_rows(*sides), 0.003, 0.01) for sides in (once, twice))
+    assert (two.rows, two.difference) == (60, one.difference)
+    assert one.high is not None and (two.low, two.high) == (pytest.approx(one.low), pytest.approx(one.high))
+
+
 def test_a_side_names_what_it_is_and_shows_all_categories_beside_the_wanted_ones() -> None:
     pairs = paired_rows(scored(rows(10, 4))[0], scored(rows(10, 1))[0])
     labels = {pair[0].id: Stratum.NEW_SENTENCE for pair in pairs}
