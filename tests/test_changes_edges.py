@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
+from scipy import stats
 
 from board import guard, rows, scored
 from clinical_asr.changes import (
@@ -98,6 +101,15 @@ def test_each_group_has_the_interval_and_the_p_value_of_its_own_test() -> None:
     wanted = (found.low, found.high, found.p_value)
     for group in (*by_category(pairs), *by_stratum(pairs, labels), side_of(pairs, labels, lambda _: True)):
         assert (group.low, group.high, group.p_value) == wanted
+
+
+def test_the_guard_shows_both_rates_and_the_two_sided_interval_of_the_rise() -> None:
+    """20 sentences of ten words; one error in the first of them before, in the first three after."""
+    found = guard_of(paired_rows(guard(20, 1), guard(20, 3)), 0.003, 0.01)
+    assert (found.wer_before, found.wer_after, found.difference) == (1 / 200, 3 / 200, 0.01)
+    error = math.sqrt(20 / 19 * (2 * 0.9**2 + 18 * 0.1**2)) / 200
+    half = stats.t.ppf(0.975, 19) * error
+    assert (found.low, found.high) == (pytest.approx(0.01 - half), pytest.approx(0.01 + half))
 
 
 def test_a_second_take_of_every_guard_sentence_with_the_same_errors_says_nothing_new() -> None:

@@ -49,6 +49,22 @@ def test_a_category_too_small_to_split_is_told_with_its_mend_and_its_evidence() 
     assert decision.evidence == {"rows": {"drug": 3}, "needed": 5} and decision.reason == caught.value.what
 
 
+def test_every_category_that_is_too_small_is_told() -> None:
+    rows = [utterance(f"{i}", text=f"give cefazolin {i}") for i in range(3)]
+    rows += [utterance("x", text="call the sister", term="sister", category=EntityCategory.ROLE)]
+    wanted = SplitConfig(priority_categories=(EntityCategory.DRUG, EntityCategory.ROLE))
+    with pytest.raises(TooFewRowsError, match="split: drug has 3, role has 1; add terms"):
+        split(rows, wanted)
+
+
+def test_rows_are_counted_by_category_and_by_what_training_has_of_them() -> None:
+    rows = [utterance(f"d{i}", text=f"give cefazolin {i}") for i in range(10)]
+    rows += [utterance(f"r{i}", text=f"call sister {i}", term="sister", category=EntityCategory.ROLE) for i in range(5)]
+    counts = split(rows).counts()
+    assert counts == {"drug": {"trained": 8, "new sentence": 2}, "role": {"trained": 4, "new sentence": 1}}
+    assert list(counts) == ["drug", "role"]
+
+
 @pytest.mark.parametrize("priority", [EntityCategory.DRUG, EntityCategory.ROLE])
 def test_the_first_term_held_out_is_one_of_the_priority_category(priority: EntityCategory) -> None:
     """Anatomy comes before drug and role by the alphabet, not by what the user asked for."""
