@@ -6,7 +6,7 @@ import pytest
 
 from board import utterance
 from clinical_asr.config import SplitConfig
-from clinical_asr.errors import ConfigError
+from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.records import EntityCategory, Stratum
 from clinical_asr.split import TooFewRowsError, split
 
@@ -65,6 +65,36 @@ def test_rows_are_counted_by_category_and_by_what_training_has_of_them() -> None
     assert list(counts) == ["drug", "role"]
 
 
+def test_no_row_at_all_is_too_few() -> None:
+    with pytest.raises(TooFewRowsError, match="drug has 0"):
+        split([])
+
+
+def test_a_row_without_an_id_is_told_as_such() -> None:
+    rows = [utterance(f"{i}" if i else "", text=f"give cefazolin {i}") for i in range(6)]
+    with pytest.raises(FlywheelError, match="row id '' is missing or stands twice"):
+        split(rows)
+
+
+def test_half_of_a_category_may_be_held_out_without_a_warning() -> None:
+    rows = [utterance(f"d{i}", text=f"give cefazolin {i}") for i in range(10)]
+    rows += [utterance(f"r{i}", text=f"call sister {i}", term="sister", category=EntityCategory.ROLE) for i in range(2)]
+    found = split(rows)
+    assert found.counts()["role"] == {"trained": 1, "new sentence": 1} and found.warnings == []
+
+
+def test_a_term_that_training_heard_in_passing_in_any_of_its_rows_is_no_new_one() -> None:
+    """The second voice alone speaks of warfarin, apixaban and heparin; the first mentions two of them."""
+    said = [f"give cefazolin {i}" for i in range(8)] + ["cefazolin and warfarin", "cefazolin, no apixaban"]
+    rows = [utterance(f"a{i:02d}", text=text, term="cefazolin", voice="v1") for i, text in enumerate(said)]
+    others = ("warfarin", "apixaban", "heparin")
+    rows += [utterance(f"b{term}", text=f"give {term}", term=term, voice="v2") for term in others]
+    found = next(one for seed in range(20) if (one := split(rows, SplitConfig(hold_out_voices=1, seed=seed)))
+                 and all(row.voice_id == "v1" for row in one.train))  # fmt: skip
+    seen = {row.term: row.extra["seen_term"] for row in found.validation if row.voice_id == "v2"}
+    assert seen == {"warfarin": True, "apixaban": True, "heparin": False}
+
+
 @pytest.mark.parametrize("priority", [EntityCategory.DRUG, EntityCategory.ROLE])
 def test_the_first_term_held_out_is_one_of_the_priority_category(priority: EntityCategory) -> None:
     """Anatomy comes before drug and role by the alphabet, not by what the user asked for."""
@@ -106,3 +136,57 @@ def test_a_seed_holds_out_the_same_rows_in_every_version_of_this_program(config:
     """Numbers of two cycles can only be set side by side if the same rows are drawn again: ids are category, term,
     sentence, voice."""
     assert " ".join(row.id for row in split(GRID, config).validation) == held
+
+
+WIDE = [
+    utterance(f"{kind}{t}{s}{v}", text=f"say {kind}{t} {s}", term=f"{kind}{t}", category=kind, voice=f"v{v}")
+    for kind in (EntityCategory.DRUG, EntityCategory.LAB)
+    for t in range(6)
+    for s in range(4)
+    for v in range(7)
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "voices", "terms", "sentences"),
+    [
+        (SplitConfig(hold_out_voices=2), "v0 v5", "", ""),
+        (SplitConfig(hold_out_terms=5), "", "drug1 drug3 drug5 lab1 lab3", ""),
+        (SplitConfig(hold_out_sentences=0.2), "", "",
+         "drug0 0,drug3 0,drug4 3,drug5 1,lab0 1,lab1 0,lab2 2,lab4 3"),
+    ],
+)  # fmt: skip
+def test_a_seed_holds_out_the_same_voices_terms_and_sentences_in_every_version(
+    config: SplitConfig, voices: str, terms: str, sentences: str
+) -> None:
+    """As drawn before rows were read as columns, too."""
+    train = split(WIDE, config).train
+    assert {row.voice_id for row in WIDE} - {row.voice_id for row in train} == set(voices.split())
+    assert {row.term for row in WIDE} - {row.term for row in train} == set(terms.split())
+    if not terms:
+        without = {row.text for row in WIDE} - {row.text for row in train}
+        assert without == {f"say {text}" for text in sentences.split(",") if text}
+
+
+def test_the_smallest_share_is_one_sentence_of_each_category() -> None:
+    train = split(WIDE, SplitConfig(hold_out_sentences=0.01)).train
+    without = {row.text for row in WIDE} - {row.text for row in train}
+    assert sorted(text.split()[1][:3] for text in without) == ["dru", "lab"]
+
+
+def test_a_row_that_mentions_a_term_held_out_is_held_out_with_it() -> None:
+    """Both ways, so that it does not matter which of the two is drawn."""
+    rows = [utterance(f"a{i}", text=f"give cefazolin {i}") for i in range(6)]
+    rows += [utterance(f"b{i}", text=f"give warfarin {i}", term="warfarin") for i in range(6)]
+    rows += [utterance("a9", text="cefazolin instead of warfarin"),
+             utterance("b9", text="warfarin instead of cefazolin", term="warfarin")]  # fmt: skip
+    found = split(rows, SplitConfig(hold_out_terms=1))
+    (taught,) = {row.term for row in found.train}
+    (new,) = {"cefazolin", "warfarin"} - {taught}
+    assert not [row.text for row in found.train if new in row.text]
+
+
+def test_more_terms_than_can_be_held_out_are_counted() -> None:
+    why = "--hold-out-terms: only 10 terms can be held out and still leave each category one; add terms"
+    with pytest.raises(ConfigError, match=why):
+        split(WIDE, SplitConfig(hold_out_terms=11))
