@@ -139,3 +139,16 @@ def test_most_terms_of_the_demo_are_missed(hear: Hear) -> None:
     assert sum(misses) / len(misses) >= 0.8, heard
     begins = [text.split()[:4] == SENTENCE.split()[:4] for text in heard]
     assert sum(begins) / len(begins) >= 0.9, heard  # the rest is heard, so a missed term is not a lost recording
+
+
+def test_words_are_told_when_they_are_said() -> None:
+    """A second of silence before the speech moves every word by a second, to a frame and a half of the encoder."""
+    from clinical_asr.cli.endpoints import recogniser
+
+    hear = recogniser(BASE, "mini")
+    speech = Espeak().synthesise("the patient was given a glass of water before surgery", heldout_voices()[0])
+    early, late = hear([speech, np.concatenate([np.zeros(16_000, speech.dtype), speech])], True)
+    starts, later = ([word.start for word in one.words] for one in (early, late))  # type: ignore[union-attr]
+    assert len(starts) == len(later) >= 8 and len(set(starts)) == len(starts)
+    assert all(0.88 <= after - before <= 1.12 for before, after in zip(starts, later, strict=True))
+    assert starts == sorted(starts) and starts[-1] < len(speech) / 16_000
