@@ -168,6 +168,17 @@ def test_a_seed_holds_out_the_same_voices_terms_and_sentences_in_every_version(
         assert without == {f"say {text}" for text in sentences.split(",") if text}
 
 
+def test_the_row_drawn_for_its_sentence_is_one_whose_sentence_training_still_has() -> None:
+    """The voice held out is enough for the share; of 21 sentences only one is said in both other voices."""
+    rows = [utterance(f"a{i:02d}", text=f"give cefazolin {i}", voice="v1") for i in range(20)]
+    rows += [utterance(f"b{v}", text="hang cefazolin", voice=v) for v in ("v1", "v3")]
+    rows += [utterance(f"c{i}", text=f"cefazolin later {i}", voice="v2") for i in range(8)]
+    found = next(one for seed in range(30) if (one := split(rows, SplitConfig(hold_out_voices=1, seed=seed)))
+                 and not any(row.voice_id == "v2" for row in one.train))  # fmt: skip
+    drawn = [row for row in found.validation if row.voice_id != "v2"]
+    assert [(row.text, found.strata[row.id]) for row in drawn] == [("hang cefazolin", Stratum.SAME_SENTENCE)]
+
+
 def test_the_smallest_share_is_one_sentence_of_each_category() -> None:
     train = split(WIDE, SplitConfig(hold_out_sentences=0.01)).train
     without = {row.text for row in WIDE} - {row.text for row in train}
