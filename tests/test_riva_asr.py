@@ -205,6 +205,7 @@ FAULTS = [
     (grpc.StatusCode.INTERNAL, "CUDA error: device-side assert triggered", WHISPER_FUNCTION, False),
     (grpc.StatusCode.INVALID_ARGUMENT, "language en-US is not supported", "--language en", False),
     (grpc.StatusCode.DEADLINE_EXCEEDED, "late", "--timeout", False),
+    (grpc.StatusCode.UNAVAILABLE, "errors resolving h:443: Domain name not found", "is there a network?", False),
     (grpc.StatusCode.DATA_LOSS, "odd", "same command again", False),
 ]
 

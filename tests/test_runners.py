@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -657,3 +658,31 @@ def test_a_pipe_cannot_say_yes(calls: Path, tmp_path: Path) -> None:
 def test_no_runner_trains_without_validation_rows(job: TrainingJob, calls: Path) -> None:
     with pytest.raises(ConfigError, match="NeMo's script needs some"):
         ContainerRunner(Local())(replace(job, validation=()), None, None)
+
+
+TYPING = """
+from clinical_asr.cli.console import steps
+from clinical_asr.cli.runners import _typed
+import time
+moving = steps("training")
+print(repr(_typed("rent? ")))
+moving(1, 1, 0.5)
+"""
+
+
+def test_no_bar_moves_over_the_question_and_what_is_typed() -> None:
+    """At a real terminal: from the question to the end of the answer nothing else is drawn."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", TYPING], {**os.environ, "TERM": "xterm"})
+    seen = b""
+    while b"rent? " not in seen:
+        seen += os.read(terminal, 4096)
+    time.sleep(0.5)  # five turns of a bar
+    os.write(terminal, b"YES\n")
+    while b"'YES'" not in seen:
+        seen += os.read(terminal, 4096)
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    between = seen.split(b"rent? ")[1].split(b"YES")[0]
+    assert b"training" in seen and between == b""

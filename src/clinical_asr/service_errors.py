@@ -94,6 +94,10 @@ _CAUSES = (
         _codes("UNAVAILABLE"), r"refused|no route|failed to connect|dns|name resolution", "nobody answers there",
         "is the server started, and are host and port right?",
     ),
+    _Cause(
+        _codes("UNAVAILABLE"), r"errors resolving|domain name not found|address lookup failed",
+        "its name is not known to this machine", "is the host spelled right, and is there a network?",
+    ),
     _Cause(_codes("UNAVAILABLE"), r"", "the service does not answer now", "wait, then run the same command again"),
     _Cause(_codes("UNIMPLEMENTED"), r"", "it is no Riva speech recognition service", "check host and port", True),
     _Cause(_codes("DEADLINE_EXCEEDED"), r"", "the answer took too long", "raise --timeout, or lower --concurrency"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _SIGN = re.compile(r"\[(green|red|yellow)\][a-z-]+\[/\]")
 _PLURAL = re.compile(r"(?<=\w)s\b")
+_MOVING: list[Any] = []
+"""Bars of long work that is under way."""
 COLOURS = {0: "bold green", 3: "bold yellow", 4: "bold yellow", 5: "bold red"}
 
 
@@ -53,14 +55,27 @@ def steps(what: str) -> Callable[[int, int, float], None]:
     bar = _bar()
     task = bar.add_task(what, total=None)
     bar.start()
+    _MOVING.append(bar)
     atexit.register(bar.stop)  # training that fails must not leave a terminal without its cursor
 
     def on_step(done: int, total: int, loss: float) -> None:
         bar.update(task, completed=done, total=total, description=f"{what}, loss {loss:.2f}")
         if done >= total:
             bar.stop()
+            _MOVING[:] = [other for other in _MOVING if other is not bar]
 
     return on_step
+
+
+def answer(question: str) -> str:
+    """What a person types. A bar that moves would draw over the question and what is being typed, so it rests."""
+    for bar in _MOVING:
+        bar.stop()
+    try:
+        return input(question).strip()
+    finally:
+        for bar in _MOVING:
+            bar.start()
 
 
 def _bar() -> Any:

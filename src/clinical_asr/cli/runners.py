@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clinical_asr.cli.console import answer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -165,7 +167,7 @@ def _typed(text: str) -> str:
     if not sys.stdin.isatty():
         typer.echo(text)
         return ""
-    return input(text).strip()
+    return answer(text)
 
 
 _DETAILS = {
