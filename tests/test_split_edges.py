@@ -7,7 +7,7 @@ import pytest
 from board import utterance
 from clinical_asr.config import SplitConfig
 from clinical_asr.errors import ConfigError, FlywheelError
-from clinical_asr.records import EntityCategory, Stratum
+from clinical_asr.records import ClinicalUtterance, EntityCategory, Stratum
 from clinical_asr.split import TooFewRowsError, split
 
 
@@ -168,15 +168,50 @@ def test_a_seed_holds_out_the_same_voices_terms_and_sentences_in_every_version(
         assert without == {f"say {text}" for text in sentences.split(",") if text}
 
 
-def test_the_row_drawn_for_its_sentence_is_one_whose_sentence_training_still_has() -> None:
-    """The voice held out is enough for the share; of 21 sentences only one is said in both other voices."""
+def sentences_said_twice(others: int) -> list[ClinicalUtterance]:
+    """Of 23 sentences one is said by v1 and v3, which says nothing else, one by v1 and v4; v2 has ``others``."""
     rows = [utterance(f"a{i:02d}", text=f"give cefazolin {i}", voice="v1") for i in range(20)]
     rows += [utterance(f"b{v}", text="hang cefazolin", voice=v) for v in ("v1", "v3")]
-    rows += [utterance(f"c{i}", text=f"cefazolin later {i}", voice="v2") for i in range(8)]
-    found = next(one for seed in range(30) if (one := split(rows, SplitConfig(hold_out_voices=1, seed=seed)))
-                 and not any(row.voice_id == "v2" for row in one.train))  # fmt: skip
-    drawn = [row for row in found.validation if row.voice_id != "v2"]
-    assert [(row.text, found.strata[row.id]) for row in drawn] == [("hang cefazolin", Stratum.SAME_SENTENCE)]
+    rows += [utterance(f"c{v}", text="stop cefazolin", voice=v) for v in ("v1", "v4")]
+    rows += [utterance("d", text="cefazolin alone", voice="v4")]
+    return rows + [utterance(f"e{i}", text=f"cefazolin later {i}", voice="v2") for i in range(others)]
+
+
+def drawn_without_v2(others: int) -> list[tuple[dict[str, Stratum], bool]]:
+    """Of each seed that holds out v2: what else is held out, and whether a sentence is still trained on in two voices.
+
+    A row drawn for its sentence is one whose sentence and voice training still has.
+    """
+    rows, told = sentences_said_twice(others), []
+    for seed in range(150):
+        strata = split(rows, SplitConfig(hold_out_voices=1, seed=seed)).strata
+        held = {row: stratum for row, stratum in strata.items() if stratum is not Stratum.TRAINED and row[0] != "e"}
+        if any(strata[f"e{i}"] is Stratum.TRAINED for i in range(others)):
+            continue
+        told.append((held, any(not held.keys() & pair for pair in ({"bv1", "bv3"}, {"cv1", "cv4"}))))
+    return told
+
+
+def test_one_row_is_drawn_for_its_sentence_where_nothing_else_is_drawn() -> None:
+    for held, _ in drawn_without_v2(9):
+        assert list(held.values()) == [Stratum.SAME_SENTENCE]
+
+
+def test_rows_drawn_for_the_share_count_if_training_has_their_sentence_and_their_voice() -> None:
+    """Two rows fill up the share; if neither is such a one, a third is drawn."""
+    told = drawn_without_v2(3)
+    assert {len(held) for held, _ in told} == {2, 3}
+    for held, is_left in told:
+        same = list(held.values()).count(Stratum.SAME_SENTENCE)
+        assert same or not is_left
+        assert len(held) == 2 or same == 1
+
+
+def test_a_category_that_is_one_recording_is_trained_on() -> None:
+    rows = [utterance(f"d{i}", text=f"give cefazolin {i}") for i in range(10)]
+    rows += [utterance(f"r{i}", text=f"call sister {i}", term="sister", category=EntityCategory.ROLE, audio="one.wav")
+             for i in range(2)]  # fmt: skip
+    assert split(rows).counts()["role"] == {"trained": 2}
 
 
 def test_the_smallest_share_is_one_sentence_of_each_category() -> None:
