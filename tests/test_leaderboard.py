@@ -14,11 +14,11 @@ from clinical_asr.errors import ScoringError
 from clinical_asr.html_report import leaderboard_html
 from clinical_asr.keywords import count_keyword
 from clinical_asr.leaderboard import leaderboard
-from clinical_asr.ranking import Ranking, rank
+from clinical_asr.ranking import Ranking, on_held_out, rank
 from clinical_asr.ranking_report import ranking_markdown
 from clinical_asr.records import EntityCategory, Hypothesis, IpaSource, Stratum, Term
 from clinical_asr.report import leaderboard_markdown
-from clinical_asr.tally import Leaderboard
+from clinical_asr.tally import Leaderboard, Score, Signature
 from clinical_asr.variants import Variants
 
 SECTIONS = ["by_entity_category", "by_ipa_source", "by_noise_level", "by_term", "by_stratum", "by_voice", "by_context"]
@@ -223,6 +223,27 @@ def test_a_ranking_says_in_one_line_what_training_had_of_its_rows() -> None:
     assert "No split was given" in without.note and "5 rows were trained on" in trained.note
     for one in (without, held, trained):
         assert one.note in ranking_markdown(one) and "\n" not in one.note
+
+
+def test_with_a_split_only_rows_that_it_holds_out_rank() -> None:
+    """The tuned model knows the 150 rows it was trained on by heart, and hears less of what is new."""
+
+    def labelled(name: str, trained_misses: int, held_misses: int) -> tuple[str, list[Score], Signature]:
+        told = [*rows(150, trained_misses, terms=20), *rows(50, held_misses, terms=20, start=150)]
+        scores, signed = scored([msgspec.structs.replace(row, model=name) for row in told])
+        strata = [Stratum.TRAINED] * 150 + [Stratum.NEW_VOICE] * 50
+        return name, [msgspec.structs.replace(row, stratum=s) for row, s in zip(scores, strata, strict=True)], signed
+
+    both = [labelled("by heart", 0, 20), labelled("base", 60, 10)]
+    assert [s.name for s in rank(both).standings] == ["by heart", "base"]
+    kept, left_out = on_held_out(both)
+    found = rank(kept, left_out=left_out)
+    assert [(s.name, s.rows, s.misses) for s in found.standings] == [("base", 50, 10), ("by heart", 50, 20)]
+    assert (found.trained_rows, found.left_out) == (0, 150) and "150 other rows" in found.note
+    assert {signed.rows for signed in found.signatures.values()} == {50}
+    assert found.note in ranking_markdown(found)
+    with pytest.raises(ScoringError, match="model10: has no row that the split holds out"):
+        on_held_out(systems(10, 20))
 
 
 def test_systems_on_other_rows_are_refused() -> None:

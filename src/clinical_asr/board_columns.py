@@ -53,7 +53,7 @@ class Columns:
             for name, values in told.items():
                 self._parts.setdefault(name, []).append(_narrow(np.asarray(values)))
         self._refuse(expected)
-        order = self._ids.order()
+        order, self._ids = self._ids.order(), IdColumn()  # from here on the ids are not needed
         self.column = {name: np.concatenate(self._parts.pop(name))[order] for name in list(self._parts)}
         self.column["cluster"] = _by_first_sight(self.column["cluster"])
 

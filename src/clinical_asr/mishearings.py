@@ -31,7 +31,17 @@ class About(Protocol):
 
 
 class ListedTerms:
-    """The terms of a board's rows as one list. Of several spellings of a term, that of the smallest id names it."""
+    """The terms of a board's rows as one list. Of several spellings of a term, that of the smallest id names it.
+
+    A false insertion is a listed term that a row hears more often than it is said there:
+
+    >>> from clinical_asr.tally import Subject
+    >>> listed = ListedTerms([Subject("1", "cefazolin"), Subject("2", "heparin")], "clinical-v1")
+    >>> listed.unsaid("give cefazolin".split(), "give heparin cefazolin heparin".split())
+    ['heparin', 'heparin']
+    >>> listed.unsaid("cefazolin then heparin".split(), "heparin then cefazolin".split())
+    []
+    """
 
     def __init__(self, board: Iterable[About], normaliser_name: str) -> None:
         clean = lru_cache(maxsize=None)(normaliser(normaliser_name))  # forgotten with this call

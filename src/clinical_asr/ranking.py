@@ -4,7 +4,7 @@ Pure. ``ranking.json`` is the value as it stands::
 
     {"metric", "standings": [{"place", "name", "ker", "wer", ..., "difference", "low", "high", "p_value", "p_holm"}],
      "by_category": [{"key", "rows", "occurrences", "systems": [{"misses", "ker", ...}, ...]}], "by_term": [...],
-     "signatures": {name: signature}, "terms_digest", "trained_rows", "note"}
+     "signatures": {name: signature}, "terms_digest", "trained_rows", "left_out", "note"}
 
 ``systems`` of a group stand in the order of ``standings``. ``difference`` is a system minus the best one, a mean over
 terms; its interval and p value are those of ``statistics.compare_by_term``. The best is chosen by the same rows, so
@@ -14,9 +14,10 @@ its lead is a little flattered; Holm's correction is for the number of systems s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clinical_asr.board_table import BoardTable
+from clinical_asr.cycle import manifest_digest
 from clinical_asr.errors import ScoringError
 from clinical_asr.mishearings import ListedTerms
 from clinical_asr.records import Stratum, Term
@@ -99,6 +100,8 @@ class Ranking:
     terms_digest: str = ""
     trained_rows: int | None = None
     """Rows that stand in a split's training part; ``None`` if no split was given."""
+    left_out: int = 0
+    """Rows that were not ranked, because a split does not hold them out."""
     note: str = ""
     """What that means for the ranking, in words."""
 
@@ -113,8 +116,26 @@ class _Board:
     drugs_confused: int
 
 
-def rank(systems: Sequence[System], terms: Sequence[Term] | None = None) -> Ranking:
+def on_held_out(systems: Sequence[System]) -> tuple[list[System], int]:
+    """The systems on those of their rows that a split holds out, and how many other rows there are.
+
+    A system tuned on the other rows would be ahead by what it learnt by heart. The signatures become those of the rows
+    that stay. Raises ScoringError where no row is held out.
+    """
+    kept: list[System] = []
+    for name, scores, signature in systems:
+        rows = [row for row in scores if row.stratum is not None and row.stratum.held_out]
+        if not rows:
+            raise ScoringError("has no row that the split holds out", where=name, mend="rank it without a split")
+        digest = manifest_digest(row.id for row in rows)
+        kept.append((name, rows, replace(signature, rows=len(rows), manifest_digest=digest)))
+    return kept, len(systems[0][1]) - len(kept[0][1])
+
+
+def rank(systems: Sequence[System], terms: Sequence[Term] | None = None, left_out: int = 0) -> Ranking:
     """Rank systems by KER, then WER, with paired intervals against the best.
+
+    ``left_out`` rows are not among those of the systems (:func:`on_held_out`); the ranking says so.
 
     Raises ScoringError naming the difference unless rows, references, terms and yardsticks are identical.
     """
@@ -138,7 +159,8 @@ def rank(systems: Sequence[System], terms: Sequence[Term] | None = None) -> Rank
         signatures={name: signature for name, _, signature in order},
         terms_digest=variants.digest if variants else "",
         trained_rows=trained,
-        note=_note(trained),
+        left_out=left_out,
+        note=_note(trained, left_out),
     )
 
 
@@ -147,14 +169,21 @@ def _trained_rows(scores: Sequence[Score]) -> int | None:
     return known.count(Stratum.TRAINED) if known else None
 
 
-def _note(trained: int | None) -> str:
+def _note(trained: int | None, left_out: int = 0) -> str:
     """What a reader of the ranking must know about training, in one line.
+
+    >>> _note(0, 276)
+    'Ranked on the rows that the split holds out; its 276 other rows decide nothing and are left out.'
 
     >>> _note(None)
     'No split was given: rows that a system was tuned on are counted like the others, in its favour.'
     >>> _note(1)
     '1 row was trained on, by the split given: counted like the others, in favour of a system tuned on it.'
     """
+    if left_out:
+        return (
+            f"Ranked on the rows that the split holds out; its {left_out} other rows decide nothing and are left out."
+        )
     if trained is None:
         return "No split was given: rows that a system was tuned on are counted like the others, in its favour."
     if not trained:

@@ -13,7 +13,7 @@ from clinical_asr.cli.scored import stream_scored, with_strata
 
 if TYPE_CHECKING:
     from clinical_asr.cli.scored import Scored
-    from clinical_asr.ranking import Standing
+    from clinical_asr.ranking import Standing, System
     from clinical_asr.records import Term
     from clinical_asr.tally import Leaderboard
 
@@ -27,7 +27,10 @@ def leaderboard(
     ] = None,
     cycle: Annotated[int, typer.Option(help="Number of the evaluation; it stands in the file names.")] = 1,
     split_folder: Annotated[
-        Path | None, typer.Option(help="Folder of train.jsonl and validation.jsonl: KER by what training has seen.")
+        Path | None,
+        typer.Option(
+            help="Folder of train.jsonl and validation.jsonl: KER by what training has seen; ranks held-out rows."
+        ),
     ] = None,
     terms: Annotated[
         Path | None, typer.Option(help="term,entity_category,variants: other spellings, counted beside strict KER.")
@@ -36,6 +39,8 @@ def leaderboard(
     normaliser: Annotated[str, typer.Option(help="clinical-v1 or flywheel-v1; by default that of the scores.")] = "",
 ) -> None:
     """One file: the five sections, and where they lead. Several: a ranking on identical rows. Markdown, JSON and HTML.
+
+    With --split-folder a ranking rests on the rows that the split holds out: a system tuned on the others knows them.
 
     Example: clinical-asr leaderboard baseline_hyps.jsonl --priority drug,procedure
     """
@@ -49,7 +54,7 @@ def leaderboard(
     if terms and listed:
         _refuse_another_list(terms, listed, systems)
     if len(systems) > 1:
-        _rank(systems, folder, listed)
+        _rank(systems, folder, listed, held_out=split_folder is not None)
         return
     _one_board(systems[0], folder / f"leaderboard_cycle{cycle}", cycle, priority, listed)
 
@@ -95,16 +100,17 @@ def _show_board(board: Leaderboard) -> None:
     table(title, ("category", "rows", "terms", "KER", "95 % interval", "WER"), rows)
 
 
-def _rank(systems: list[Scored], folder: Path, terms: list[Term] | None) -> None:
+def _rank(systems: list[Scored], folder: Path, terms: list[Term] | None, held_out: bool) -> None:
     from clinical_asr.html_ranking import write_ranking_html
     from clinical_asr.jsonl import write_json, write_text
     from clinical_asr.markdown import percent
-    from clinical_asr.ranking import rank
+    from clinical_asr.ranking import on_held_out, rank
     from clinical_asr.ranking_report import ranking_markdown
 
     names = _names(systems)
-    named = [(name, list(one.rows()), one.signature) for name, one in zip(names, systems, strict=True)]
-    ranking = rank(named, terms)
+    named: list[System] = [(name, list(one.rows()), one.signature) for name, one in zip(names, systems, strict=True)]
+    named, left_out = on_held_out(named) if held_out else (named, 0)
+    ranking = rank(named, terms, left_out)
     write_text(folder / "ranking.md", ranking_markdown(ranking))
     write_json(folder / "ranking.json", ranking)
     write_ranking_html(folder / "ranking.html", ranking, named, audio_root=systems[0].path.parent)
