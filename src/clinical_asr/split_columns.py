@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from clinical_asr.takes import take_keys, takes
 from clinical_asr.text import normalise
 
 Array = NDArray[Any]
-V = TypeVar("V")
 CATEGORIES = sorted(EntityCategory)
 
 
