@@ -35,9 +35,19 @@ class FlywheelError(Exception):
         super().__init__(what)
         self.what, self.where, self.mend = what, where, mend
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As it is, whatever its class is made from: errors travel between processes."""
+        return _unpacked, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         return printable(f"{place}{self.what}" + (f"; {self.mend}" if self.mend else ""))
+
+
+def _unpacked(kind: type[FlywheelError], args: tuple[object, ...], state: dict[str, object]) -> FlywheelError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(FlywheelError):

@@ -15,6 +15,7 @@ from clinical_asr.cycle import account
 from clinical_asr.errors import ConfigError, FlywheelError, ManifestError
 from clinical_asr.jsonl import RowWriter, from_dict, settle, to_dict, write_rows
 from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Utterance
+from clinical_asr.workers import Spread
 
 Heard = str | FlywheelError
 """A transcript, or why there is none."""
@@ -50,11 +51,13 @@ def transcribe_rows(
     ledger: Path,
     *,
     progress: Progress = _silent,
+    spread: Spread = map,
 ) -> list[LedgerEntry]:
     """Write ``output`` (records.Hypothesis, in the order of ``rows``) and ``ledger``; return the ledger.
 
-    ``folder`` is where relative audio paths start. The same call again continues an unfinished ``output``; rows
-    that failed are tried again. Raises ManifestError for rows without ids, ConfigError if the unfinished output is
+    ``folder`` is where relative audio paths start. ``spread`` does batches elsewhere and several at a time; the
+    transcriber must then be picklable. The same call again continues an unfinished ``output``; rows that failed are
+    tried again. Raises ManifestError for rows without ids, ConfigError if the unfinished output is
     another model's, FlywheelError if the ledger does not add up.
     """
     _check_ids(rows)
@@ -62,8 +65,9 @@ def transcribe_rows(
     with RowWriter(output, Hypothesis) as writer:
         _check_same_model(writer, transcriber)
         missing = [row for row in rows if row.id not in writer.known]
-        for batch in progress(_batches(missing, transcriber.batch_size), "transcribing"):
-            heard = transcriber.transcribe({row.id: _audio(row, folder) for row in batch})
+        batches = _batches(missing, transcriber.batch_size)
+        answers = spread(transcriber.transcribe, ({row.id: _audio(row, folder) for row in batch} for batch in batches))
+        for batch, heard in zip(progress(batches, "transcribing"), answers, strict=True):
             failed |= _failures(batch, heard)
             scored = [row for row in batch if row.id not in failed]
             writer.write([_hypothesis(row, heard[row.id], transcriber, folder, output) for row in scored])

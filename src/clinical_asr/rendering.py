@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,7 @@ from clinical_asr.errors import AudioError, ConfigError, FlywheelError
 from clinical_asr.loudness import Samples, active_level
 from clinical_asr.noise import Mixture, mix
 from clinical_asr.receipts import OpenBook, ReceiptBook
-from clinical_asr.workers import in_order
+from clinical_asr.workers import Spread, in_order
 
 BATCH = 16  # clips a worker makes before it reports: one flush to the disk for all of them
 TALKER_FILES = 48  # clips of other voices held in memory by each process, about 16 MB
@@ -60,10 +60,12 @@ def iter_render(
     *,
     markup: Markup | None = None,
     workers: int = 1,
+    spread: Spread | None = None,
     earlier: Sequence[Path] = (),
 ) -> Iterator[Receipt]:
     """The same, clip by clip as they are done: a plan of any length in flat memory.
 
+    They are made by so many ``workers`` of this machine, or by ``spread``, whose workers must all see ``folder``.
     Clips that lie in one of the ``earlier`` folders are linked from there (copied, on another disk) and not spoken.
 
     Raises:
@@ -71,14 +73,16 @@ def iter_render(
         AudioError: the engine returned something that is not speech, or the disk is full.
         ConfigError: several workers, but an engine that cannot be handed to another process.
     """
-    studio = Studio(folder, synthesise, markup)
-    if workers > 1:
+    alone = workers <= 1 and spread is None
+    studio = Studio(folder if alone else folder.absolute(), synthesise, markup)
+    if not alone:
         _require_picklable(studio)
+    share = spread or partial(in_order, workers=workers)
     with OpenBook(folder) as book:
         shelf = _Shelf(folder, book, [ReceiptBook(other) for other in earlier if other.is_dir()])
         batches: deque[list[Clip]] = deque()
-        jobs = _missing(clips, shelf, studio, batches, BATCH if workers > 1 else 1)
-        for receipts in in_order(studio.record, jobs, workers):
+        jobs = _missing(clips, shelf, studio, batches, 1 if alone else BATCH)
+        for receipts in share(studio.record, jobs):
             _shelve(receipts, shelf)
             yield from (shelf.receipt(clip) for clip in batches.popleft())
         book.finish()

@@ -11,17 +11,19 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from clinical_asr.errors import FlywheelError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+"""(work, jobs) to the results, lazily and in the order of the jobs; ``map`` does them here, one after the other."""
 
 AHEAD = 2  # jobs a worker has waiting, so that none is idle and an endless plan is not read to its end
 ATTEMPTS = 3  # a job whose process dies every time kills processes itself
@@ -36,12 +38,34 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
         yield from map(work, jobs)
         return
     with Crew(work, workers) as crew:
-        for job in jobs:
-            crew.start(job)
-            if len(crew.waiting) > workers * AHEAD:
-                yield crew.next()
-        while crew.waiting:
+        yield from drawn(crew, jobs, workers * AHEAD)
+
+
+class AnyCrew(Protocol):
+    """Whoever works on jobs, in whatever way."""
+
+    @property
+    def waiting(self) -> Collection[Any]:
+        """Jobs started and not handed out yet, oldest first."""
+        ...
+
+    def start(self, job: Any) -> None:
+        """Give a job to whoever is free."""
+        ...
+
+    def next(self) -> Any:
+        """The oldest job's result."""
+        ...
+
+
+def drawn(crew: AnyCrew, jobs: Iterable[Any], ahead: int) -> Iterator[Any]:
+    """What a crew makes of jobs, in their order; at most ``ahead`` of them are started before they are asked for."""
+    for job in jobs:
+        crew.start(job)
+        if len(crew.waiting) > ahead:
             yield crew.next()
+    while crew.waiting:
+        yield crew.next()
 
 
 class Crew(Generic[Job, Result]):

@@ -116,6 +116,7 @@ def _trained(full: Arguments) -> list[str]:
 
 
 _HIDE_RUNNER = frozenset({"remote_python"})
+_HERE = TLS | {"ray_address"}  # a cluster is other machines, and runs whatever it is sent
 _TELLS_JSON: dict[str, Any] = {
     "fixed": ("--json",), "hidden": frozenset({"json"}) | TLS, "reads": True, "tells_json": True,
 }  # fmt: skip
@@ -129,11 +130,11 @@ _TABLE = (
     Tool(name="pronunciations", command=("pronunciations",), made=_one("output")),
     Tool(name="audition_status", command=("audition",), fixed=("--terminal", "--no-open"), keeps=True,
          hidden=frozenset({"terminal", "no_open", "by", "all", "port", "seed", "voice"}), made=_one("folder")),
-    Tool(name="audio", command=("audio",), hidden=TLS, made=_one("output_folder"), keeps=True, long=True),
+    Tool(name="audio", command=("audio",), hidden=_HERE, made=_one("output_folder"), keeps=True, long=True),
     Tool(name="general", command=("general",), made=_one("output_folder"), keeps=True, long=True),
     Tool(name="manifest_check", command=("manifest", "check"),
          made=lambda full: _one("output")(full) + _one("ledger")(full)),
-    Tool(name="hypotheses", command=("hypotheses",), hidden=TLS, made=_one("output"), keeps=True, long=True),
+    Tool(name="hypotheses", command=("hypotheses",), hidden=_HERE, made=_one("output"), keeps=True, long=True),
     Tool(name="scores", command=("scores",), made=lambda full: _one("json")(full) + _one("output")(full)),
     Tool(name="leaderboard", command=("leaderboard",), made=_boards),
     Tool(name="gate", command=("gate",), made=_gate),

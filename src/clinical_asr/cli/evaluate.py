@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +15,13 @@ from clinical_asr.cli.boards import leaderboard
 from clinical_asr.cli.console import progress, show_decision, table, tell
 from clinical_asr.cli.scored import stream_scored
 from clinical_asr.cli.scoring import scores
+from clinical_asr.cli.spreading import Model, Ray, RayAddress, Spreading
 
 if TYPE_CHECKING:
     from clinical_asr.boosting import Boosting
     from clinical_asr.hypotheses import Transcriber
     from clinical_asr.records import LedgerEntry
+    from clinical_asr.workers import Spread
 
 PANEL = "Evaluate"
 Hypotheses = Annotated[Path, typer.Argument(help="Hypotheses, or scores written before.", metavar="H.jsonl")]
@@ -49,6 +52,8 @@ def hypotheses(
     language: e.Language = "",
     tls: e.Tls = False,
     tls_ca: e.TlsCa = None,
+    ray: Ray = "",
+    ray_address: RayAddress = "",
 ) -> None:
     """Transcribe a manifest, keyed by row id; every row's fate stands in a ledger beside the output.
 
@@ -56,7 +61,8 @@ def hypotheses(
     The same command again continues; an output that is there is complete. With --endpoint a service that speaks
     Riva's protocol is asked instead of a model: answers are journalled and never asked for twice, and what leaves this
     machine is only what --allow names, over TLS, with a receipt of its synthesis. With --boost nothing is trained: a
-    transducer's decoder leans towards a list of terms, and the rows say so in the model's name and digest.
+    transducer's decoder leans towards a list of terms, and the rows say so in the model's name and digest. With --ray
+    each GPU or core loads the model and takes batches; a worker that dies loses nothing.
 
     Example: clinical-asr hypotheses --manifest benchmark/manifest.jsonl --model mini --output baseline_hyps.jsonl
 
@@ -64,26 +70,31 @@ def hypotheses(
 
     Example: clinical-asr hypotheses --manifest manifest.jsonl --endpoint 127.0.0.1:50051 --output served.jsonl
     """
+    from clinical_asr.cli.engines import resolve
     from clinical_asr.cli.manifests import usable_rows
     from clinical_asr.config import TranscriptionConfig
     from clinical_asr.hypotheses import transcribe_rows
 
     TranscriptionConfig(batch_size=batch_size, precision=precision)  # refused before anything is loaded
     ledger = o.not_over(output, manifest).with_name(f"{output.stem}.ledger.jsonl")
-    engine: Callable[[], Transcriber]
-    boosting = _boosting(boost, boost_strength)
+    boosting, spreading = _boosting(boost, boost_strength), Spreading(ray, ray_address)
     if e.is_remote(model, endpoint):
         _refuse_boosting(boosting)
+        spreading.refuse("--endpoint", "a service is asked by this process alone")
         where = e.endpoint(endpoint, language, concurrency, tls, tls_ca)
-        digest, engine = e.remote(where, allow, output)
+        digest, service = e.remote(where, allow, output)
+        recogniser = _asked(service)
     else:
-        digest, engine = _local(model, sha256, batch_size, precision, boosting)
+        local = Model(resolve(model, "--model", sha256), _model_name(model), batch_size, precision, boosting)
+        digest, recogniser = local.digest, local.recognising(spreading)
     if output.is_file():
         _require_same(output, ledger, manifest, digest)
         typer.echo(f"{output}: complete already")
         return
     rows, unheard = usable_rows(manifest, kind, data_root)
-    entries = transcribe_rows(rows, manifest.parent, engine(), output, ledger, progress=progress)
+    folder = manifest.parent.absolute() if spreading.wanted else manifest.parent
+    with recogniser as (engine, spread):
+        entries = transcribe_rows(rows, folder, engine, output, ledger, progress=progress, spread=spread)
     _tell_fates(output, ledger, entries, unheard)
 
 
@@ -103,21 +114,10 @@ def _refuse_boosting(boosting: Boosting | None) -> None:
         raise ConfigError(why, "--boost and --endpoint", mend)
 
 
-def _local(
-    model: str, sha256: str, batch_size: int, precision: str, boosting: Boosting | None
-) -> tuple[str, Callable[[], Transcriber]]:
-    """Identity of a model's file as it will decode, and what loads it."""
-    from clinical_asr.bases import base_digest
-    from clinical_asr.cli.engines import boosted, resolve, transcriber
-
-    path = resolve(model, "--model", sha256)
-
-    def plain() -> Transcriber:
-        return transcriber(path, _model_name(model), batch_size, precision)
-
-    if boosting is None:
-        return base_digest(path), plain
-    return boosting.identity(base_digest(path)), lambda: boosted(plain(), boosting)
+@contextmanager
+def _asked(service: Callable[[], Transcriber]) -> Iterator[tuple[Transcriber, Spread]]:
+    """A service, asked batch after batch."""
+    yield service(), map
 
 
 def _model_name(model: str) -> str:

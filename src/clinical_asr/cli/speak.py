@@ -13,6 +13,7 @@ import typer
 
 from clinical_asr.cli import options as o
 from clinical_asr.cli.console import progress, told
+from clinical_asr.cli.spreading import Ray, RayAddress, Spreading
 from clinical_asr.cli.voices import Speech, speaking, tell_plan
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def audio(
     tls_ca: o.TlsCa = None,
     requests_per_minute: o.RequestsPerMinute = 0.0,
     workers: Annotated[int, typer.Option(help="Processes that speak; 0: one for each core. espeak only.", min=0)] = 0,
+    ray: Ray = "",
+    ray_address: RayAddress = "",
     yes: o.Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     seed: o.Seed = 42,
@@ -69,13 +72,15 @@ def audio(
     from clinical_asr.records import Pronunciation
 
     speech = Speech(engine, endpoint, allow, tls_ca, requests_per_minute, workers)
+    spreading = _spreading(Spreading(ray, ray_address), speech)
     config = SynthesisConfig(
         voices=speech.chosen_voices(voices), voices_per_sentence=voices_per_sentence, seed=seed,
         noise_levels=o.noise_levels(noise_levels),
     )  # fmt: skip
     rows = _sentences(sentences)
     said = read_rows(pronunciations, Pronunciation)
-    order = _Order(output_folder, speech, [_clips_of(folder) for folder in earlier or ()], yes, dry_run)
+    before = [_clips_of(folder) for folder in earlier or ()]
+    order = _Order(output_folder, speech, spreading, before, yes, dry_run)
     if audition_only:
         _speak(audition_plans(Plan(rows, said, config)), order, "audition.jsonl")
         return
@@ -86,6 +91,15 @@ def audio(
     listen = shlex.join(["clinical-asr", "audition", *words]) + speech.flags()
     heard = rows if dry_run else _heard(rows, said, verdicts, waive_audition, order, listen)
     _speak(Plan(heard, said, config), order, "manifest.jsonl")
+
+
+def _spreading(asked: Spreading, speech: Speech) -> Spreading:
+    """The same, if this engine can be spread. Raises ConfigError."""
+    if speech.remote:
+        asked.refuse("--engine magpie", "a service is asked by this process alone")
+    if speech.workers:
+        asked.refuse("--workers", "both say who speaks")
+    return asked
 
 
 def _sentences(path: Path) -> RowFile[Sentence]:
@@ -128,6 +142,7 @@ class _Order:
 
     folder: Path
     speech: Speech
+    spreading: Spreading
     earlier: list[Path]
     yes: bool
     dry_run: bool
@@ -172,9 +187,13 @@ def _speak(plans: Plan | list[ClipPlan], order: _Order, name: str) -> None:
     if order.dry_run:
         return
     ahead.require_room(clips)
-    with speaking(order.speech, tuple(ahead.voices), order.folder / "egress.jsonl") as (synthesise, markup):
+    log, processes = order.folder / "egress.jsonl", order.speech.processes
+    with (
+        speaking(order.speech, tuple(ahead.voices), log) as (synthesise, markup),
+        order.spreading.cores() as spread,
+    ):
         made = iter_render(
-            plans, clips, synthesise, markup=markup, workers=order.speech.processes, earlier=order.earlier
+            plans, clips, synthesise, markup=markup, workers=processes, spread=spread, earlier=order.earlier
         )
         rows = iter_build(zip(plans, made, strict=True), clips, order.folder)
         done = extend(order.folder / name, progress(cast("list[Any]", Counted(ahead.rows, rows)), "synthesise"))
