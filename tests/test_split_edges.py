@@ -207,11 +207,15 @@ def test_rows_drawn_for_the_share_count_if_training_has_their_sentence_and_their
         assert len(held) == 2 or same == 1
 
 
-def test_a_category_that_is_one_recording_is_trained_on() -> None:
+@pytest.mark.parametrize(("offset", "counts"), [(None, {"trained": 2}), (0, {"trained": 2}),
+                                                (1, {"trained": 1, "new sentence": 1})])  # fmt: skip
+def test_a_category_that_is_one_recording_is_trained_on(offset: int | None, counts: dict[str, int]) -> None:
+    """A row without an offset begins where the file begins."""
     rows = [utterance(f"d{i}", text=f"give cefazolin {i}") for i in range(10)]
-    rows += [utterance(f"r{i}", text=f"call sister {i}", term="sister", category=EntityCategory.ROLE, audio="one.wav")
-             for i in range(2)]  # fmt: skip
-    assert split(rows).counts()["role"] == {"trained": 2}
+    extras: list[dict[str, object]] = [{}, {} if offset is None else {"offset": offset}]
+    rows += [utterance(f"r{i}", text=f"call sister {i}", term="sister", category=EntityCategory.ROLE, audio="one.wav",
+                       **extra) for i, extra in enumerate(extras)]  # fmt: skip
+    assert split(rows).counts()["role"] == counts
 
 
 def test_the_smallest_share_is_one_sentence_of_each_category() -> None:
