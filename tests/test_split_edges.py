@@ -218,6 +218,14 @@ def test_a_category_that_is_one_recording_is_trained_on(offset: int | None, coun
     assert split(rows).counts()["role"] == counts
 
 
+def test_a_row_says_whether_training_has_its_words_in_its_voice_under_other_noise() -> None:
+    rows = [utterance(f"d{i}", text=f"give cefazolin {i}") for i in range(10)]
+    rows += [utterance(f"r{noise}", text="call sister", term="sister", category=EntityCategory.ROLE, noise=noise)
+             for noise in ("clean", "snr_5db")]  # fmt: skip
+    seen = {(row.entity_category, row.extra["seen_take"]) for row in split(rows).validation}
+    assert seen == {(EntityCategory.DRUG, False), (EntityCategory.ROLE, True)}
+
+
 def test_the_smallest_share_is_one_sentence_of_each_category() -> None:
     train = split(WIDE, SplitConfig(hold_out_sentences=0.01)).train
     without = {row.text for row in WIDE} - {row.text for row in train}
