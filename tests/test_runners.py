@@ -503,6 +503,14 @@ def test_anything_but_yes_rents_nothing(answer: str, calls: Path, tmp_path: Path
     assert noted(calls) == []
 
 
+def test_without_brev_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rented = Rented(loopback.Server("a@b", ()))
+    with pytest.raises(TrainingError, match="brev is not installed"), rented.host.holding(tmp_path):
+        pytest.fail("must not be reached")
+    assert rented.asked == []
+
+
 def test_a_rental_that_fails_to_start_is_deleted_all_the_same(
     calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ process apart, does the same (see ``guard.py``).
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -43,6 +44,8 @@ class Brev:
     @contextmanager
     def holding(self, folder: Path) -> Iterator[PurePosixPath]:
         """Ask, rent, copy, yield, copy back, end the rental. Raises FlywheelError unless the person typed YES."""
+        if shutil.which("brev") is None:  # before anybody is asked about money for nothing
+            raise _absent()
         costs = "\n  ".join(["About to rent a machine.", *self.rental.cost_lines()])
         text = f"{costs}\nType YES to rent it (anything else cancels): "
         if self.ask(text) != "YES":
@@ -130,7 +133,7 @@ class Brev:
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         except FileNotFoundError:
-            raise TrainingError("brev is not installed", "runner", "install the Brev CLI and log in") from None
+            raise _absent() from None
         if done.returncode:
             what = f"{' '.join(command[:2])} failed: {json.dumps((done.stderr or done.stdout).strip()[-200:])}"
             raise TrainingError(what, "brev", "log in with: brev login")
@@ -142,3 +145,7 @@ class Brev:
             ).returncode  # a second Ctrl-C does not reach it
         except FileNotFoundError:
             return 0  # never made: there is nothing to end
+
+
+def _absent() -> TrainingError:
+    return TrainingError("brev is not installed", "runner", "install the Brev CLI and log in")
