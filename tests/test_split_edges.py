@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 
 from board import utterance
+from clinical_asr.audio import plan
+from clinical_asr.cli.wheel import _demo_request
 from clinical_asr.config import SplitConfig
 from clinical_asr.errors import ConfigError, FlywheelError
-from clinical_asr.records import ClinicalUtterance, EntityCategory, Stratum
+from clinical_asr.records import ClinicalUtterance, EntityCategory, IpaSource, Pronunciation, Stratum
+from clinical_asr.sentences import build_sentences
 from clinical_asr.split import TooFewRowsError, split
+from clinical_asr.terms import read_terms
 
 
 def test_a_hold_out_that_reaches_every_row_by_shared_recordings_is_refused() -> None:
@@ -248,3 +255,20 @@ def test_more_terms_than_can_be_held_out_are_counted() -> None:
     why = "--hold-out-terms: only 10 terms can be held out and still leave each category one; add terms"
     with pytest.raises(ConfigError, match=why):
         split(WIDE, SplitConfig(hold_out_terms=11))
+
+
+@pytest.mark.parametrize("draw", range(5))
+def test_the_demo_s_hold_outs_leave_rows_in_every_stratum(draw: int) -> None:
+    """Its own terms, sentences, voices and settings; the recordings give other ids, hence another draw."""
+    _, request = _demo_request(Path("nowhere"), "keep")
+    assert request.terms is not None
+    terms = read_terms(request.terms)
+    spoken = [Pronunciation(term=term.term, ipa_source=IpaSource.G2P) for term in terms]
+    plans = plan(build_sentences(terms, request.contexts_per_term, request.seed), spoken, request.synthesis)
+    clips = random.Random(draw).sample(plans, len(plans))
+    rows = [
+        utterance(f"{n:03d}", text=one.text, term=one.term, category=one.entity_category, voice=one.voice_id,
+                  noise=one.noise_level)
+        for n, one in enumerate(clips)
+    ]  # fmt: skip
+    assert len(rows) == 360 and set(split(rows, request.split).strata.values()) == set(Stratum)
