@@ -120,27 +120,30 @@ def test_an_epoch_that_has_left_the_margin_but_learnt_more_is_set_back(job: Trai
     assert (report.chosen.epoch, report.chosen.factor, report.chosen.metrics["ker"]) == (2, 0.5, 0.4)
 
 
-def distance(model: Any, anchor: Anchor, job: TrainingJob, replayed: list[bool]) -> float:
-    batches = Batches(job.examples, tokenize(model, job.examples), 8, 1)
+def distance(model: Any, anchor: Anchor, batches: Batches, known: set[int]) -> float:
+    """Of a batch of all rows, if the base had heard only ``known``."""
     batch = batches._collate(list(range(8)))
-    anchor.replayed = replayed
+    heard, anchor.rows = anchor.targets, list(range(8))
+    anchor.targets = {row: target for row, target in heard.items() if row in known}
     with anchored(model, anchor):
         model(input_signal=batch[0], input_signal_length=batch[1])
+        anchor.targets = heard
         return float(model.add_auxiliary_losses(torch.zeros(())))
 
 
 def test_the_anchor_measures_replayed_rows_only_and_starts_at_nothing(job: TrainingJob) -> None:
     model = restore(job.base)
     model.preprocessor.featurizer.dither = 0.0
-    anchor = Anchor(model, weight=2.0)
-    general = [False] * 4 + [True] * 4
-    assert distance(model, anchor, job, general) == pytest.approx(0.0, abs=1e-6)
+    everything = [dataclasses.replace(example, replayed=True) for example in job.examples]
+    batches = Batches(everything, tokenize(model, everything), 8, 1)
+    anchor, general = Anchor(model, 2.0, batches), {4, 5, 6, 7}
+    assert distance(model, anchor, batches, general) == pytest.approx(0.0, abs=1e-6)
     with torch.no_grad():
         for parameter in model.encoder.layers[1].parameters():
             parameter.mul_(1.5)
-    far = distance(model, anchor, job, general)
-    assert far > 0.01 and distance(model, anchor, job, [False] * 8) == 0.0
-    assert distance(model, anchor, job, [True] * 8) > far
+    far = distance(model, anchor, batches, general)
+    assert far > 0.01 and distance(model, anchor, batches, set()) == 0.0
+    assert distance(model, anchor, batches, set(range(8))) > far
     assert model.add_auxiliary_losses(torch.ones(())) == 1.0, "nothing is left behind"
 
 
@@ -207,11 +210,13 @@ def test_gradients_that_are_no_numbers_cost_a_step_and_then_the_run() -> None:
 def test_in_a_run_the_weights_survive_a_bad_step(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     once = [True]
 
-    def spoil(self: Gradients, parameters: Any, where: str, check: Any = Gradients.check) -> None:
+    check = Gradients.check
+
+    def spoil(self: Gradients, parameters: Any, *rest: Any) -> None:
         if once:
             once.clear()
             next(p for p in parameters if p.grad is not None).grad.fill_(float("inf"))
-        check(self, parameters, where)
+        check(self, parameters, *rest)
 
     monkeypatch.setattr(Gradients, "check", spoil)
     report = train(with_config(job, factors=(1.0,)))

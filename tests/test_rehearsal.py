@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 
 from clinical_asr.engines.nemo_sft import train  # noqa: E402
 from clinical_asr.engines.nemo_sft.batches import Batches  # noqa: E402
-from clinical_asr.engines.nemo_sft.rehearsal import GIGABYTE, Gpu  # noqa: E402
+from clinical_asr.engines.nemo_sft.rehearsal import GIGABYTE, STEPS, Gpu  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
 
 pytestmark = [pytest.mark.nemo, pytest.mark.skipif(torch.cuda.is_available(), reason="these are the CPU's promises")]
@@ -73,7 +73,7 @@ def test_a_batch_that_fits_is_tried_and_leaves_no_trace(
     card = FakeCard(10, monkeypatch)
     report = train(job, card=card)
     longest = sorted(job.examples, key=lambda example: -example.duration)[:4]
-    assert [[job.examples[index] for index in batch] for batch in card.tried] == [longest, longest]
+    assert [[job.examples[index] for index in batch] for batch in card.tried] == [longest] * STEPS
     assert sum(card.trained) == 9 and report.batch_size == 4
     assert "the longest 4 rows need 6.0 of 10.0 GiB" in report.notes
     one, other = weights(job.output), weights(plain.output)
@@ -85,8 +85,8 @@ def test_a_batch_that_is_too_large_is_halved_before_anything_is_trained(
 ) -> None:
     card = FakeCard(4.5, monkeypatch)
     report = train(job, card=card)
-    # After the halving, two steps are four passes.
-    assert [len(batch) for batch in card.tried] == [4, 4, 2, 2, 2, 2]
+    # After the halving, each step is two passes.
+    assert [len(batch) for batch in card.tried] == [4] * STEPS + [2] * 2 * STEPS
     assert sum(card.trained) == 9 and max(card.trained) == 2
     assert (report.batch_size, report.accumulate_grad_batches, report.steps) == (2, 2, 3)
     told = "the longest 4 rows need 6.0 of 4.5 GiB: too little is left: batch halved to 2"

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from clinical_asr.engines.nemo_sft import machine
 from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored, frozen_parts
 from clinical_asr.engines.nemo_sft.batches import Batches, tokenize
 from clinical_asr.engines.nemo_sft.epochs import Keeper, as_callback, weights_of
+from clinical_asr.engines.nemo_sft.graphs import graphed
 from clinical_asr.engines.nemo_sft.mixing import Start, candidates
 from clinical_asr.engines.nemo_sft.ranks import ALONE, World
 from clinical_asr.engines.nemo_sft.rehearsal import Card, LongestRows, TooLarge, rehearse
@@ -52,6 +53,8 @@ class _Run:
     world: World
     card: Card | None = None
     """Whose memory is tried with the longest rows before the first step; ``None`` to find out by training."""
+    graphs: bool = True
+    """Whether a GPU may record the encoder's steps."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -85,6 +88,7 @@ def train(
     state_worth: Seconds = 20.0,
     world: World = ALONE,
     card: Card | None = None,
+    graphs: bool = True,
 ) -> TrainingReport:
     """Fine-tune ``job.base`` on ``job.examples`` and write ``job.output`` and its ``.sha256``.
 
@@ -92,14 +96,14 @@ def train(
     epoch at the first factor. The same call after a kill goes on after the last saved epoch (epochs are saved once
     they are worth ``state_worth`` seconds). Raises ModelError for a base the method refuses, TrainingError when rows,
     losses or memory do not allow to go on. With a ``card`` the longest rows are tried on it first, so that a batch that
-    is too large for it is halved before the first step.
+    is too large for it is halved before the first step. On a GPU the encoder's steps are recorded as ``graphs``.
 
     In a ``world`` of several processes each calls this with the same job and trains its share of every batch; the
     first one calls ``evaluate`` and ``on_step`` and writes, and all return its report.
     """
     began = time.monotonic()
     run = _prepare(job, world)
-    run.card = card
+    run.card, run.graphs = card, graphs
     with world.joined(run.device):
         model = world.loosened(restore(job.base, run.device))
         start = Start.of(model, run.config, evaluate) if world.leads else Start()
@@ -162,7 +166,8 @@ def _fit(
     keeper.on_step = on_step if run.world.leads else None
     keeper.margins = run.job.margins
     if run.config.match_weight:
-        keeper.anchor = Anchor(model, run.config.match_weight, share)  # while the model still is the base
+        anchor = Anchor(model, run.config.match_weight, batches, run.config.precision)  # the model still is the base
+        keeper.anchor = anchor
     keeper.resume(keeper.work.load())
     run.world.agree(len(keeper.reports), "number of finished epochs")
     if keeper.resumed is not None:
@@ -198,7 +203,6 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper | LongestRows, epochs: 
         accelerator="gpu" if run.device == "cuda" else "cpu",
         **run.world.trainer(model),
         precision=run.config.precision,
-        gradient_clip_val=run.config.gradient_clip,
         accumulate_grad_batches=run.config.accumulate_grad_batches,
         callbacks=[as_callback(keeper)],
         default_root_dir=scratch,
@@ -214,7 +218,8 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper | LongestRows, epochs: 
     model.set_trainer(trainer)
     try:
         model.train()
-        trainer.fit(model, train_dataloaders=keeper.batches)
+        with _recorded(model, run):
+            trainer.fit(model, train_dataloaders=keeper.batches)
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from None
     except SystemExit as stop:
@@ -225,7 +230,14 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper | LongestRows, epochs: 
         raise KeyboardInterrupt from None
     finally:
         model.set_trainer(None)
+        model.zero_grad(set_to_none=True)
         model.to(run.device)  # Lightning leaves it on the CPU
+
+
+def _recorded(model: Any, run: _Run) -> AbstractContextManager[None]:
+    """Several processes exchange gradients while they are found, which cannot be recorded."""
+    alone_on_gpu = run.device == "cuda" and run.world.size == 1
+    return graphed(model, run.config.batch_size, run.notes) if alone_on_gpu and run.graphs else nullcontext()
 
 
 def _fingerprint(run: _Run) -> dict[str, Any]:
@@ -249,6 +261,7 @@ def _recipe_optimiser(model: Any, run: _Run) -> Iterator[None]:
         "lr": config.learning_rate,
         "betas": list(config.betas),
         "weight_decay": config.weight_decay,
+        "fused": True,
         "sched": {**schedule, "max_steps": run.steps},
     }
     with open_dict(model.cfg):

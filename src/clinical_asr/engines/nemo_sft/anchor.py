@@ -7,13 +7,12 @@ https://arxiv.org/abs/1606.09282, with the encoder's output in the place of clas
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from clinical_asr.config import TrainingConfig
-from clinical_asr.engines.nemo_sft.sharing import Share
+from clinical_asr.engines.nemo_sft.batches import Batches
 from clinical_asr.errors import TrainingError
 
 
@@ -36,44 +35,78 @@ def frozen_parts(model: Any, config: TrainingConfig) -> Iterator[None]:
 
 
 class Anchor:
-    """A frozen copy of the base's encoder, and how far the trained one has moved from it on replayed rows."""
+    """What the base's encoder made of every replayed recording, and how far the trained one has moved from it.
 
-    def __init__(self, model: Any, weight: float, share: Share | None = None) -> None:
-        self.encoder = copy.deepcopy(model.encoder).eval().requires_grad_(False)
-        self.weight, self.share = weight, share or Share()
-        self.replayed: Sequence[bool] = ()
-        """Of the rows of the batch that comes next."""
+    The base hears them all before anything is trained, in large batches and once: a copy of it beside the model in
+    training would take its memory, and a forward pass in every step.
+    """
+
+    def __init__(self, model: Any, weight: float, batches: Batches, precision: str = "32-true") -> None:
+        self.weight, self.share = weight, batches.share
+        self.targets = encoded(model, batches, precision)
+        self.rows: Sequence[int] = ()
+        """Examples of the batch that comes next."""
         self._distance: Any = 0.0
 
-    def watch(self, _module: Any, _args: Any, inputs: dict[str, Any], output: Any) -> None:
-        """Forward hook of the trained encoder: the same input through the base's.
+    def watch(self, _module: Any, _inputs: Any, output: Any) -> None:
+        """Forward hook of the trained encoder; shapes: ``output[0]`` (batch, width, frames).
 
-        Shapes: ``output[0]`` (batch, width, frames), ``output[1]`` (batch,) frames. The distance is the mean square of
-        the difference over that of the base's output, 0 at the start, averaged over the batch.
+        The distance is the mean square of the difference over that of the base's output, 0 at the start, averaged over
+        the batch.
         """
         import torch
 
         self._distance = 0.0
-        rows = [row for row, replayed in enumerate(self.replayed) if replayed]
-        if len(output[0]) != len(self.replayed) or not torch.is_grad_enabled():  # not a training batch
+        if len(output[0]) != len(self.rows) or not torch.is_grad_enabled():  # not a training batch
             return
-        with torch.no_grad():
-            power = torch.zeros(2, device=output[0].device)
-            if rows:
-                given = {name: value[rows] for name, value in inputs.items() if value is not None}
-                there, frames = self.encoder(**given)
-                inside = (torch.arange(there.shape[2], device=there.device) < frames[:, None])[:, None].to(there.dtype)
-                power = torch.stack([(there.square() * inside).sum(), inside.sum() * there.shape[1]]).float()
-            power = self.share.world.summed(power)  # of all processes' replayed rows
-        if rows:
-            here = output[0][rows][:, :, : there.shape[2]]
+        places = [place for place, row in enumerate(self.rows) if row in self.targets]
+        there, inside = self._targets(places, output[0])
+        power = torch.stack([(there.square() * inside).sum(), inside.sum() * there.shape[1]]).float()
+        power = self.share.world.summed(power)  # of all processes' replayed rows
+        if places:
+            here = output[0][places][:, :, : there.shape[2]]
             apart = ((here - there).square() * inside).sum((1, 2)) / (inside.sum((1, 2)) * there.shape[1])
-            self._distance = (apart / (power[0] / power[1])).sum() / len(self.replayed)
+            self._distance = (apart / (power[0] / power[1])).sum() / len(self.rows)
+
+    def _targets(self, places: Sequence[int], like: Any) -> tuple[Any, Any]:
+        """The base's outputs (rows, width, frames), padded, and 1 where they are no padding (rows, 1, frames)."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        if not places:
+            return like.new_zeros(0, like.shape[1], 0), like.new_zeros(0, 1, 0)
+        targets = [self.targets[self.rows[place]].to(like.device) for place in places]
+        there = pad_sequence(targets, batch_first=True).transpose(1, 2)
+        frames = torch.tensor([len(one) for one in targets], device=like.device)
+        inside = torch.arange(there.shape[2], device=like.device) < frames[:, None]
+        return there, inside[:, None].to(there.dtype)
 
     def added(self, loss: Any) -> Any:
         """The training loss with the weighted distance, which is a mean over rows whatever the loss is one of."""
         by_rows = self.share.row_weight / self.share.loss_weight if self.share.mine else 1.0
         return loss + self.weight * by_rows * self._distance
+
+
+TOGETHER = 16
+"""Recordings that the base hears in one forward pass; longer batches leave a CPU's caches."""
+
+
+def encoded(model: Any, batches: Batches, precision: str) -> dict[int, Any]:
+    """The encoder's output (frames, width) for each replayed example, by its place among the examples."""
+    import torch
+
+    found: dict[int, Any] = {}
+    device = next(model.parameters()).device
+    order = sorted(batches.pool, key=lambda row: batches.examples[row].duration)
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        for start in range(0, len(order), TOGETHER):
+            rows = order[start : start + TOGETHER]
+            signal, samples = (part.to(device) for part in batches.signals(rows))
+            features, frames = model.preprocessor(input_signal=signal, length=samples)
+            output, frames = model.encoder(audio_signal=features, length=frames)[:2]
+            ends = zip(rows, output.transpose(1, 2), frames.tolist(), strict=True)
+            found |= {row: one[:end].clone() for row, one, end in ends}
+    return found
 
 
 @contextmanager
@@ -83,7 +116,7 @@ def anchored(model: Any, anchor: Anchor | None) -> Iterator[None]:
         yield
         return
     own = model.add_auxiliary_losses
-    hook = model.encoder.register_forward_hook(anchor.watch, with_kwargs=True)
+    hook = model.encoder.register_forward_hook(anchor.watch)
     model.add_auxiliary_losses = lambda loss, *rest: own(anchor.added(loss), *rest)
     try:
         yield

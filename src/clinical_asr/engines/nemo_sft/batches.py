@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from clinical_asr.engines.nemo_sft.sharing import Share
@@ -12,6 +14,7 @@ from clinical_asr.records import SAMPLE_RATE
 from clinical_asr.speech import read_speech
 from clinical_asr.training import Example
 
+AHEAD = 2  # batches that are read before they are asked for
 POOL = 12  # batches that are sorted by length together: enough to save padding, few enough to keep the order random
 
 
@@ -99,19 +102,33 @@ class Batches:
         return batches
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self.plan(self.epoch):
-            yield self._collate(batch)
+        """The next batch is read while the last one is trained on."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead: deque[Any] = deque()
+            for batch in self.plan(self.epoch):
+                ahead.append(reader.submit(self._collate, batch))
+                if len(ahead) > AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def _collate(self, batch: list[int]) -> Any:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
         rows = self.share.fed(batch)
-        signals = [torch.from_numpy(self._speech(index)) for index in rows]
+        signals, samples = self.signals(rows)
         tokens = [torch.tensor(self.targets[index], dtype=torch.long) for index in rows]
-        lengths = torch.tensor([len(s) for s in signals]), torch.tensor([len(t) for t in tokens])
-        padded = self._as_long_as_all(pad_sequence(signals, batch_first=True), batch)
-        return padded, lengths[0], pad_sequence(tokens, batch_first=True), lengths[1]
+        counts = torch.tensor([len(t) for t in tokens])
+        return self._as_long_as_all(signals, batch), samples, pad_sequence(tokens, batch_first=True), counts
+
+    def signals(self, rows: Sequence[int]) -> tuple[Any, Any]:
+        """Samples (rows, longest), padded with silence, and how many of them each row has."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        signals = [torch.from_numpy(self._speech(index)) for index in rows]
+        return pad_sequence(signals, batch_first=True), torch.tensor([len(s) for s in signals])
 
     def _as_long_as_all(self, signals: Any, batch: list[int]) -> Any:
         """Padded like the whole batch, since BatchNorm sees padding too; nobody waits longer for it."""

@@ -37,6 +37,7 @@ class Keeper:
         self.best_epoch = 0
         self.best_weights: dict[str, Any] | None = None
         self.steps, self.stopped_early = 0, False
+        self._told: tuple[int, Any, int, int] | None = None
 
     def resume(self, state: dict[str, Any] | None) -> None:
         """Take over the finished epochs of a killed run."""
@@ -72,34 +73,56 @@ class Keeper:
         """Weigh the rows to come; tell the anchor which of them are general speech."""
         self.share.take(self.plan[number])
         if self.anchor is not None:
-            rows = self.share.fed(self.plan[number])
-            self.anchor.replayed = [self.batches.examples[index].replayed for index in rows]
+            self.anchor.rows = self.share.fed(self.plan[number])
 
     def before_step(self, model: Any) -> None:
-        """Leave out a step whose gradients are no numbers. Raises TrainingError if they all are."""
-        self.gradients.check(list(model.parameters()), f"epoch {self.epoch}, step {self.steps + 1}")
+        """Clip the gradients; leave out a step where they are no numbers. Raises TrainingError if they never are."""
+        where = f"epoch {self.epoch}, step {self.steps + 1}"
+        self.gradients.check(list(model.parameters()), where, self.config.gradient_clip)
 
-    def end_batch(self, model: Any, loss: float, rows: int, number: int) -> None:
-        """Count the rows; stop at once if the loss is not a number or the model fell silent. Raises TrainingError."""
-        where = f"epoch {self.epoch}, batch {number + 1}"
+    def end_batch(self, model: Any, loss: Any, rows: int, number: int) -> None:
+        """Count the rows; stop if the last batch's loss was not a number, or if the model fell silent.
+
+        The loss, a tensor, is looked at when the next batch is under way: a GPU need not wait for that. Raises
+        TrainingError.
+        """
+        self._settle()
         strangers = len(self.share.fed(self.plan[number])) - len(self.share.mine)
-        loss, came = self.world.totals(loss / self.world.size, rows - strangers)
+        stepped = (number + 1) % self.config.accumulate_grad_batches == 0 or number + 1 == len(self.plan)
+        self.steps += stepped
+        self._told = (number, loss, rows - strangers, self.steps if stepped else 0)
+        if stepped:
+            self.gradients.give_back()
+            if self.steps == 1:
+                self._settle()  # on all processes, though only the first one listens
+                self._listen(model)
+
+    def _listen(self, model: Any) -> None:
+        """Raises TrainingError if the model fell silent."""
+        if self.collapse is not None:
+            with left_as_it_was(model):
+                self.collapse.check(model)
+
+    def _settle(self) -> None:
+        """What the last batch came to: its rows, its loss, its step."""
+        if self._told is None:
+            return
+        number, told, rows, step = self._told
+        self._told = None
+        where = f"epoch {self.epoch}, batch {number + 1}"
+        loss, came = self.world.totals(float(told) / self.world.size, rows)
         if not math.isfinite(loss):
             mend = "lower learning_rate or use precision 32-true; nothing was written"
             raise TrainingError(f"the loss is {loss}", where, mend)
         if came != len(self.plan[number]):
             raise TrainingError(f"{came:g} rows came where {len(self.plan[number])} were declared", where)
         self.seen, self.loss_sum = self.seen + len(self.plan[number]), self.loss_sum + loss
-        if (number + 1) % self.config.accumulate_grad_batches == 0 or number + 1 == len(self.plan):
-            self.steps += 1
-            if self.steps == 1 and self.collapse is not None:
-                with left_as_it_was(model):
-                    self.collapse.check(model)
-            if self.on_step is not None:
-                self.on_step(self.steps, self.steps_in_all, loss)
+        if step and self.on_step is not None:
+            self.on_step(step, self.steps_in_all, loss)
 
     def end_epoch(self, trainer: Any, model: Any) -> None:
         """Judge, keep the best, save the state. Raises TrainingError if rows are missing."""
+        self._settle()
         if self.seen != self.batches.rows:
             what = f"{self.seen} rows were trained, {self.batches.rows} declared"
             raise TrainingError(what, where=f"epoch {self.epoch}", mend="nothing was written")
@@ -201,7 +224,7 @@ def as_callback(keeper: Any) -> Any:
             keeper.before_step(pl_module)
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            keeper.end_batch(pl_module, float(outputs["loss"]), len(batch[0]), batch_idx)
+            keeper.end_batch(pl_module, outputs["loss"], len(batch[0]), batch_idx)
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             keeper.end_epoch(trainer, pl_module)

@@ -1,8 +1,8 @@
 """Before the first step: does the largest batch fit on this card? Measured, not estimated.
 
 What a step needs hangs on the architecture, on the length of the longest recordings, on precision, loss, anchors and
-the optimiser's own temporaries; no formula knows them all. So two real steps are taken on the longest rows, exactly as
-training takes them, the peak is read, and the weights are put back. A batch that is too large is then halved before
+the optimiser's own temporaries; no formula knows them all. So a few real steps are taken on the longest rows, exactly
+as training takes them, the peak is read, and the weights are put back. A batch that is too large is then halved before
 anything was trained, not in the middle of the night when the long rows come together.
 """
 
@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from clinical_asr.engines.nemo_sft.epochs import Keeper, keep_still, weights_of
+from clinical_asr.engines.nemo_sft.graphs import WARM_UP
 
 SHARE = 0.92
 """Of the memory that a step may take: the rest is for fragments between allocations and for CUDA's libraries."""
-STEPS = 2
-"""Of the optimiser: its state comes with the first, so the second one is as large as all that follow."""
+STEPS = WARM_UP + 2
+"""Of the optimiser: its state comes with the first, and the last two are recorded as graphs, as all that follow."""
 GIGABYTE = 2**30
 
 
@@ -116,8 +117,7 @@ class LongestRows:
     def start_batch(self, number: int) -> None:
         """The anchor holds replayed rows to the base: the more of them, the more memory."""
         if self.keeper.anchor is not None:
-            examples = self.keeper.batches.examples
-            self.keeper.anchor.replayed = [examples[index].replayed for index in self.rows]
+            self.keeper.anchor.rows = self.rows
 
     def start_fit(self, trainer: Any) -> None:
         """Optimiser and schedule start afresh."""
@@ -129,7 +129,7 @@ class LongestRows:
     def before_step(self, model: Any) -> None:
         """Whatever the gradients are, they take the same memory."""
 
-    def end_batch(self, model: Any, loss: float, rows: int, number: int) -> None:
+    def end_batch(self, model: Any, loss: Any, rows: int, number: int) -> None:
         """Nobody asks for the loss."""
 
     def end_epoch(self, trainer: Any, model: Any) -> None:

@@ -55,21 +55,32 @@ class Gradients:
 
     def __init__(self) -> None:
         self.left_out, self._in_a_row = 0, 0
+        self._set_aside: list[tuple[Any, Any]] = []
 
-    def check(self, parameters: Sequence[Any], where: str) -> None:
-        """Before the optimiser's step. Raises TrainingError."""
+    def check(self, parameters: Sequence[Any], where: str, largest: float = 0.0) -> None:
+        """Before the optimiser's step: clip to the norm ``largest`` (0: not at all). Raises TrainingError."""
         import torch
 
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        found = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(found)
         if math.isfinite(float(norm)):
             self._in_a_row = 0
+            if largest:
+                torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
             return
         self.left_out, self._in_a_row = self.left_out + 1, self._in_a_row + 1
         if self._in_a_row == PATIENCE:
             mend = "lower learning_rate or use precision 32-true; nothing was written"
             raise TrainingError(f"the gradients of {PATIENCE} steps in a row are no numbers", where, mend)
+        self._set_aside = [(parameter, parameter.grad) for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None  # the optimiser passes over it
+
+    def give_back(self) -> None:
+        """After the step: recorded steps go on adding to the same gradients, which are zeroed before they do."""
+        for parameter, gradient in self._set_aside:
+            parameter.grad = gradient
+        self._set_aside.clear()
 
     def note(self) -> list[str]:
         """What a person should know of it."""

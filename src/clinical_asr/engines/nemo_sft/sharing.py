@@ -8,7 +8,7 @@ without a row of its own goes through the motions with another's row, which coun
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,7 +79,7 @@ def whole_batch_norm(model: Any, share: Share) -> Iterator[None]:
 
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)] if share.world.size > 1 else []
     for norm in norms:
-        norm.forward = functools.partial(_normalised, norm, share)
+        norm.forward = functools.partial(_of_all, share, norm)
     try:
         yield
     finally:
@@ -87,22 +87,33 @@ def whole_batch_norm(model: Any, share: Share) -> Iterator[None]:
             del norm.forward
 
 
-def _normalised(norm: Any, share: Share, values: Any) -> Any:
-    """BatchNorm of ``values``, shape (batch, channels, ...), as if all processes' rows stood in one batch."""
-    import torch
-
+def _of_all(share: Share, norm: Any, values: Any) -> Any:
+    """As if all processes' rows stood in one batch; a row that is another's is normalised and not counted."""
     if not norm.training:
         return type(norm).forward(norm, values)
+    return normalised(norm, values, counts=float(bool(share.mine)), summed=share.world.summed)
+
+
+def normalised(
+    norm: Any, values: Any, *, counts: float = 1.0, summed: Callable[[Any], Any] = lambda part: part, inside: Any = None
+) -> Any:
+    """BatchNorm in training of ``values``, shape (batch, channels, frames), with statistics of what counts.
+
+    ``counts`` weighs all of them, ``inside`` is a tensor with the number of frames that count (all, if it is not
+    given), ``summed`` adds what other processes have found.
+    """
+    import torch
+
     over = [axis for axis in range(values.dim()) if axis != 1]
     shape = [-1 if axis == 1 else 1 for axis in range(values.dim())]
-    counts = float(bool(share.mine))  # a row that is another's is normalised and not counted
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
-    number = share.world.summed(
-        torch.tensor(counts * values.numel() / values.shape[1], device=wide.device, dtype=wide.dtype)
-    )
-    mean = share.world.summed(counts * wide.sum(over)) / number
+    weight = torch.full_like(wide[:1, :1], counts)
+    if inside is not None:
+        weight = weight * (torch.arange(values.shape[-1], device=values.device) < inside)
+    number = summed(weight.sum() * values.shape[0])
+    mean = summed((weight * wide).sum(over)) / number
     apart = wide - mean.view(shape)
-    variance = share.world.summed(counts * apart.square().sum(over)) / number
+    variance = summed((weight * apart.square()).sum(over)) / number
     _remember(norm, mean.detach(), variance.detach() * number / (number - 1).clamp(min=1))
     normal = apart * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:

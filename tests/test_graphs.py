@@ -1,0 +1,123 @@
+"""Recorded steps: padding that a graph needs changes nothing; on a GPU recorded and plain steps follow one curve."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from clinical_asr.config import TrainingConfig, load_recipe
+from clinical_asr.jsonl import read_rows
+from clinical_asr.records import Utterance
+from clinical_asr.training import Example, TrainingJob
+
+pytest.importorskip("nemo")
+torch = pytest.importorskip("torch")
+
+from clinical_asr.engines.nemo_sft import graphs, train  # noqa: E402
+from clinical_asr.nemo_file import restore  # noqa: E402
+
+pytestmark = pytest.mark.nemo
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+STOCK = msgspec.structs.replace(load_recipe("smoke"), epochs=2, distortion=False, precision="32-true")
+
+
+@pytest.fixture
+def encoder(tiny_nemo: Path) -> Any:
+    """In training, with BatchNorm alive and nothing that draws."""
+    encoder = restore(tiny_nemo).encoder.train()
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    return encoder
+
+
+@pytest.mark.parametrize("frames", [57, 64, 130, 250])
+def test_padded_to_a_graphs_length_the_encoder_says_and_learns_the_same(encoder: Any, frames: int) -> None:
+    features, lengths = torch.randn(3, encoder._feat_in, frames), torch.tensor([frames, frames - 9, frames // 2])
+    for row, end in enumerate(lengths):
+        features[row, :, end:] = 0.0
+    wide = torch.nn.functional.pad(features, (0, graphs.padded(frames) - frames))
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    plain, ends = encoder(audio_signal=features, length=lengths)
+    learnt = {name: value.clone() for name, value in encoder.state_dict().items()}
+    encoder.load_state_dict(before)
+    with graphs.counted(encoder, torch.tensor(graphs.subsampled(encoder.pre_encode, frames))):
+        padded, same = encoder(audio_signal=wide, length=lengths)
+    assert torch.equal(ends, same)
+    for row, end in enumerate(ends):
+        assert torch.allclose(plain[row, :, :end], padded[row, :, :end], atol=2e-5)
+    moved = [name for name in learnt if "running_" in name]
+    assert moved and all(torch.allclose(learnt[name], encoder.state_dict()[name], atol=1e-5) for name in moved)
+
+
+def test_without_leaving_out_what_is_padded_batch_norm_sees_it(encoder: Any) -> None:
+    features, lengths = torch.randn(2, encoder._feat_in, 70), torch.tensor([70, 70])
+    plain, _ = encoder(audio_signal=features, length=lengths)
+    padded, _ = encoder(audio_signal=torch.nn.functional.pad(features, (0, 58)), length=lengths)
+    assert not torch.allclose(plain, padded[:, :, : plain.shape[2]], atol=1e-2)
+
+
+def test_frames_after_the_convolutions_are_counted_as_they_come(encoder: Any) -> None:
+    for frames in (1, 7, 8, 9, 63, 64, 65, 400, 401):
+        left, _ = encoder.pre_encode(torch.zeros(1, frames, encoder._feat_in), torch.tensor([frames]))
+        assert graphs.subsampled(encoder.pre_encode, frames) == left.shape[1]
+
+
+def test_an_encoder_that_takes_other_ways_is_not_recorded(encoder: Any) -> None:
+    assert graphs.obstacle(encoder) == ""
+    encoder.layer_drop_probs = [0.0, 0.1]
+    assert "another way" in graphs.obstacle(encoder)
+    assert "no plain Conformer" in graphs.obstacle(torch.nn.Identity())
+
+
+@pytest.fixture
+def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
+    rows = read_rows(tiny_manifest, Utterance)
+    folder = tiny_manifest.parent
+    examples = tuple(Example(row.id, folder / row.audio_filepath, row.text, row.duration) for row in rows)
+    return TrainingJob(tiny_nemo, examples, STOCK, tmp_path / "tuned.nemo")
+
+
+def curve(job: TrainingJob, *, recorded: bool, **changes: Any) -> tuple[list[float], tuple[str, ...]]:
+    losses: list[float] = []
+    config: TrainingConfig = msgspec.structs.replace(job.config, **changes)
+    report = train(
+        dataclasses.replace(job, config=config), None, lambda _done, _all, loss: losses.append(loss), graphs=recorded
+    )
+    return losses, report.notes
+
+
+@on_gpu
+@pytest.mark.parametrize(
+    ("changes", "apart"),
+    [
+        ({}, 0.02),
+        ({"freeze_batch_norm": True}, 0.01),
+        ({"batch_size": 2, "accumulate_grad_batches": 2}, 0.02),
+        ({"precision": "bf16-mixed"}, 0.05),
+    ],
+)
+def test_recorded_steps_follow_the_plain_curve(job: TrainingJob, changes: dict[str, Any], apart: float) -> None:
+    plain, _ = curve(job, recorded=False, **changes)
+    recorded, notes = curve(job, recorded=True, **changes)
+    assert not notes, "every step that could be recorded was"
+    assert max(abs(a - b) / abs(a) for a, b in zip(plain, recorded, strict=True)) < apart
+
+
+@on_gpu
+def test_what_cannot_be_recorded_is_trained_plainly(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(encoder: Any, _inside: Any) -> Any:
+        torch.ones((), device="cuda").item()  # a recording must not wait for the GPU
+        raise AssertionError("a recording was expected to break off before this")
+
+    monkeypatch.setattr(graphs, "counted", spoil)
+    losses, notes = curve(job, recorded=True, distortion=True)
+    assert len(losses) == curve_length(job) and any("steps are not recorded" in note for note in notes)
+
+
+def curve_length(job: TrainingJob) -> int:
+    return job.config.epochs * -(-len(job.examples) // job.config.batch_size)
