@@ -40,7 +40,9 @@ def audio(
     waive_audition: Annotated[
         str, typer.Option(help="Why nobody has listened: a sentence of 20 characters or more; kept in the notes.")
     ] = "",
-    audition_only: Annotated[bool, typer.Option(help="Speak one clip for each term to listen to, and stop.")] = False,
+    audition_only: Annotated[
+        bool, typer.Option("--audition-only", help="Speak one clip for each term to listen to, and stop.")
+    ] = False,
     earlier: Annotated[
         list[Path] | None, typer.Option(help="Benchmark of an earlier cycle: its clips are used, not spoken again.")
     ] = None,
