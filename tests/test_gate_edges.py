@@ -8,7 +8,7 @@ import pytest
 
 from board import board, rows
 from clinical_asr.config import GateConfig
-from clinical_asr.firmness import firmness_of, pooled_ker
+from clinical_asr.firmness import _firmness_note, firmness_of, pooled_ker
 from clinical_asr.gaps import pronunciation_gap, robustness_gap
 from clinical_asr.gate import gate
 from clinical_asr.records import EntityCategory, IpaSource
@@ -86,6 +86,24 @@ def test_firmness_names_the_thresholds_that_the_interval_holds(n: int, misses: i
     assert all(f"{limit:g}" in says for limit in held) and ("firm, the interval crosses" in says) is (not held)
 
 
+def test_a_term_of_two_priority_categories_is_one_term_with_all_its_rows() -> None:
+    labs = rows(100, 30, terms=20, start=100, category=EntityCategory.LAB)
+    twice, once = (
+        board(rows(100, 40, terms=20), labs),
+        board(rows(100, 40, terms=20), rows(100, 30, terms=20, start=100)),
+    )
+    found, same = firmness_of(twice, BOTH), firmness_of(once, GateConfig())
+    assert found == same and (found.terms, found.occurrences) == (20, 200)
+
+
+@pytest.mark.parametrize(("low", "high", "says"), [
+    (0.1, 0.2, "not firm, the interval holds 0.1;"), (0.2, 0.3, "nearly a coin toss, the interval holds 0.3;"),
+    (0.11, 0.29, "firm, the interval crosses no threshold"),
+])  # fmt: skip
+def test_an_interval_holds_its_own_ends(low: float, high: float, says: str) -> None:
+    assert says in _firmness_note(0.2, low, high, 20, GateConfig())
+
+
 def spoken(verified: int, guessed: int, n: int = 60) -> Leaderboard:
     return board(rows(n, verified, terms=12, source=BOOK), rows(n, guessed, terms=12, start=1000, source=G2P))
 
@@ -134,6 +152,7 @@ def test_the_noisiest_level_is_the_one_of_the_lowest_snr_below_zero_too() -> Non
     assert (gap.bad, gap.bad_rows, gap.bad_ker, gap.found) == ("snr_-3db", 20, 0.4, True)
     silent = robustness_gap(noisy(clean=0, snr_5db=20, snr_0db=0), GateConfig())
     assert (silent.bad, silent.found) == ("snr_0db", False)
+    assert robustness_gap(noisy(clean=0, snr_1db=0, snr_0db=20), GateConfig()).bad == "snr_0db"
 
 
 def test_without_noise_there_is_no_robustness_gap() -> None:

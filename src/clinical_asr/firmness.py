@@ -40,9 +40,9 @@ def firmness_of(board: Leaderboard, config: GateConfig) -> Firmness:
     low, high = clustered_counts_interval(misses, occurrences)
     correlation, worth = worth_of_counts(misses, occurrences)
     return Firmness(
-        ker=ker, low=low, high=high, occurrences=sum(occurrences), terms=len(lines),
+        ker=ker, low=low, high=high, occurrences=sum(occurrences), terms=len(misses),
         intracluster_correlation=correlation, effective_n=worth,
-        note=_firmness_note(ker, low, high, len(lines), config),
+        note=_firmness_note(ker, low, high, len(misses), config),
     )  # fmt: skip
 
 
