@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import msgspec
 import pytest
@@ -96,6 +96,15 @@ def test_a_comparison_that_was_read_back_without_statistics_promotes_nothing() -
     assert "no term was measured twice" in decision.reason and decision.evidence["statistics"] is None
     still = decide(replace(compared(after=100), statistics=None))
     assert (still.verdict, still.exit_code) == ("no change", 4)
+
+
+def test_a_decision_carries_all_that_it_rests_on() -> None:
+    found = compared()
+    evidence = decide(found).evidence
+    assert evidence == {
+        "priority_categories": ["drug"], "held_out": asdict(found.held_out), "new_terms": asdict(found.new_terms),
+        "trained_on": asdict(found.trained_on), "statistics": asdict(found.statistics), "guard": asdict(found.guard),
+    }  # fmt: skip
 
 
 def test_a_guard_set_that_was_read_back_without_its_rates_is_told_as_unknown() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from clinical_asr import metrics
 from clinical_asr.corpus_score import CorpusScore, score_chunk
 from clinical_asr.error_count import ErrorCount, counts_from_row
-from clinical_asr.metrics import character_counts, character_errors_batch, word_counts
+from clinical_asr.metrics import (
+    character_counts,
+    character_distances,
+    character_errors_batch,
+    word_counts,
+    word_errors_batch,
+)
 
 
 @pytest.mark.parametrize("counts", [(-1, 0, 0, 4, 3), (0, -1, 0, 4, 3), (0, 0, -1, 3, 3), (2, 2, 0, -1, 3)])
@@ -40,6 +47,15 @@ def test_long_and_short_transcripts_in_one_batch_keep_their_own_counts() -> None
     assert {type(n) for n in character_counts(["no", long_said], ["now", long_heard]).ravel().tolist()} == {int}
     assert character_errors_batch([long_said[:-1]], [long_said])[0] == ErrorCount(0, 0, 1, 4502, 4502)
     assert character_errors_batch([long_said], [long_said[:-1]])[0] == ErrorCount(0, 1, 0, 4502, 4503)
+
+
+@pytest.mark.parametrize("n", [255, 256, 300, 3000])
+def test_more_errors_than_a_32_bit_distance_can_hold_are_counted(n: int) -> None:
+    """A weighted distance is 2**24 an error: 256 of them need 33 bits."""
+    every = ErrorCount(n, 0, 0, 0, n)
+    assert character_errors_batch(["a" * n], ["b" * n]) == word_errors_batch(["a " * n], ["b " * n]) == [every]
+    assert {type(count) for count in word_counts(["a " * n], ["b " * n]).ravel().tolist()} == {int}
+    assert character_distances(["a" * n], ["b"]).dtype == np.int64
 
 
 def test_the_longer_side_decides_when_the_exact_split_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
