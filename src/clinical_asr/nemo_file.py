@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ from clinical_asr.errors import MissingDependency, ModelError
 from clinical_asr.model_config import check_config, parse_config
 
 __all__ = [
-    "Architecture", "architecture_of", "check_archive", "import_nemo", "read_architecture", "read_config",
+    "Architecture", "architecture_of", "check_archive", "import_nemo", "keep", "read_architecture", "read_config",
     "read_tensors", "restore",
 ]  # fmt: skip
 
@@ -48,13 +49,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return tensors_of(weights, str(path))
 
 
+_passed: set[Any] = set()
+
+
 def check_archive(path: Path) -> None:
     """Refuse a ``.nemo`` that is damaged or that could do anything but hold a model. Reads the whole file once.
 
     Checks: every member belongs there and stays there; the config names nothing but parts of a speech model; the
     weights are a zip whose every record has its CRC-32 (PyTorch does not look) and whose table of contents names
-    nothing but tensors; no other member is a pickle. Raises ModelError.
+    nothing but tensors; no other member is a pickle. A file that has passed and not changed since is not read again by
+    this process. Raises ModelError.
     """
+    status = path.stat() if path.exists() else None
+    key = (path.resolve(), status.st_size, status.st_mtime_ns, status.st_ino) if status else None
+    if key in _passed:
+        return
+    _read_all(path)
+    _passed.add(key)
+
+
+def _read_all(path: Path) -> None:
     with opened(path) as archive:
         _checked_config(archive)
         for name in archive.members.keys() - {CONFIG, WEIGHTS}:
@@ -74,14 +88,61 @@ def _refuse_pickle(path: Path, name: str, artifact: IO[bytes]) -> None:
 def restore(path: Path, device: str = "cpu") -> Any:
     """The model, in memory, on ``device``, in eval mode. Raises ModelError, or MissingDependency without NeMo."""
     import_nemo()
+    from lightning.fabric import Fabric
     from nemo.collections.asr.models import ASRModel
 
+    kept = _kept.take(path, device)
+    if kept is not None:
+        return kept
     check_archive(path)
     try:
-        return ASRModel.restore_from(str(path), map_location=device).eval()
+        with Fabric(accelerator="cpu").init_module(empty_init=True):  # all weights come from the file: none is drawn
+            return ASRModel.restore_from(str(path), map_location=device).eval()
     except Exception as error:  # NeMo raises anything for a config it does not understand
         why = f"NeMo cannot restore it ({one_line(error)})"
         raise ModelError(why, where=str(path), mend="is it a NeMo 1.20+ model?") from None
+
+
+def keep(model: Any, path: Path) -> None:
+    """``model`` holds what stands in ``path``: the next :func:`restore` of the unchanged file gives it back, unread.
+
+    At most one is kept. Whoever still holds it must be done with it by then.
+    """
+    _kept.put(model, path)
+
+
+class _Kept:
+    """The one model in memory that need not be read again: a turn of the wheel needs each of its models twice."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._model: Any = None
+        self._decoding: Any = None
+
+    def put(self, model: Any, path: Path) -> None:
+        """Keep it, and how its decoder was set up in the file."""
+        self._key, self._model = self._key_of(path, next(model.parameters()).device.type), model
+        self._decoding = deepcopy(model.cfg.get("decoding"))
+
+    def take(self, path: Path, device: str) -> Any:
+        """The kept model as :func:`restore` gives one, or None; whatever is kept is let go."""
+        (key, model), fits = (self._key, self._model), self._model is not None
+        fits = fits and key == self._key_of(path, device)
+        decoding, self._decoding = self._decoding, None
+        self._key, self._model = (), None
+        if not fits:
+            return None
+        if model.cfg.get("decoding") != decoding:
+            model.change_decoding_strategy(decoding, verbose=False)
+        return model.eval().requires_grad_(True)
+
+    @staticmethod
+    def _key_of(path: Path, device: str) -> tuple[Any, ...]:
+        status = path.stat()
+        return str(path.resolve()), status.st_size, status.st_mtime_ns, device
+
+
+_kept = _Kept()
 
 
 def import_nemo() -> None:

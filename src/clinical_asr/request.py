@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from clinical_asr.bases import base_digest
 from clinical_asr.boosting import Boosting
 from clinical_asr.clips import Markup, Synthesise
 from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig, TrainingConfig
@@ -76,7 +77,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         fields.pop("data_root")
         if not self.ladder:
             fields.pop("ladder")
-        for name in ("base", "terms", "manifest", "guard", "replay", "selection", "overrides", "auditions"):
+        fields["base"] = base_digest(self.base)
+        for name in ("terms", "manifest", "guard", "replay", "selection", "overrides", "auditions"):
             path = getattr(self, name)
             fields[name] = file_digest(path) if path else None
         return fields

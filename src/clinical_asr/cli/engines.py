@@ -104,6 +104,14 @@ def transcriber(path: Path, name: str = "", batch_size: int = 32, precision: str
     return NemoTranscriber(path, config, name)
 
 
+def kept_transcriber(path: Path, name: str = "") -> Transcriber:
+    """As :func:`transcriber`; fine-tuning, which begins from the same base, need not read it again."""
+    from clinical_asr.engines.nemo_asr import NemoTranscriber
+
+    quiet()
+    return NemoTranscriber(path, name=name, kept=True)
+
+
 def boosted(plain: Transcriber, boosting: Boosting) -> Transcriber:
     """The same model, leaning towards a list of terms. Raises ModelError for one that cannot be boosted."""
     from clinical_asr.engines.nemo_asr import NemoTranscriber
@@ -124,11 +132,12 @@ def trainer(fit: bool = False) -> TrainModel:
     from clinical_asr.engines.nemo_sft import train
     from clinical_asr.engines.nemo_sft.rehearsal import Gpu
     from clinical_asr.errors import ConfigError
+    from clinical_asr.nemo_file import keep
 
     quiet()
     world = processes()
     if world.size == 1:
-        return partial(train, card=Gpu()) if fit else train
+        return partial(train, card=Gpu() if fit else None, hand_over=keep)
     if fit:
         raise ConfigError("works in one process only", "--fit", "leave it out: a batch that is too large is halved")
 

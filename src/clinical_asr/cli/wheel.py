@@ -199,7 +199,7 @@ def _turn(at: Cycle, request: Request, trainer: TrainModel) -> Decision:
 
 def _engines(at: Cycle, trainer: TrainModel) -> Engines:
     """The engines of real life; a model is loaded only when it is needed."""
-    from clinical_asr.cli.engines import boosted, listener, markup, synthesiser, transcriber
+    from clinical_asr.cli.engines import boosted, kept_transcriber, listener, markup, synthesiser
     from clinical_asr.cli.voices import Speech
     from clinical_asr.request import Engines, Journal
 
@@ -207,7 +207,7 @@ def _engines(at: Cycle, trainer: TrainModel) -> Engines:
         synthesise=synthesiser(),
         workers=Speech().processes,
         markup=markup(),
-        transcriber=transcriber,
+        transcriber=kept_transcriber,
         train=trainer,
         listen=lambda model, audio, *, exact=False: listener()(model, audio, exact=exact),
         journal=Journal(at.timings, say),

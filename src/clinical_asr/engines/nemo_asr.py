@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clinical_asr.bases import base_digest
 from clinical_asr.config import TranscriptionConfig
 from clinical_asr.errors import AudioError, FlywheelError, ModelError
-from clinical_asr.nemo_file import restore
+from clinical_asr.nemo_file import keep, restore
 from clinical_asr.speech import read_speech
 
 Speech = tuple[str, NDArray[np.float32]]
@@ -30,8 +30,12 @@ class NemoTranscriber:
     decoded here, and a batch that fails or comes back short is split until the row at fault stands alone.
     """
 
-    def __init__(self, path: Path, config: TranscriptionConfig | None = None, name: str = "") -> None:
+    def __init__(
+        self, path: Path, config: TranscriptionConfig | None = None, name: str = "", *, kept: bool = False
+    ) -> None:
         model = restore(path, _best_device())
+        if kept:  # for whoever needs the same model next
+            keep(model, path)
         _decode_in_batches(model)
         self._set_up(model, name or path.stem, base_digest(path), config)
 

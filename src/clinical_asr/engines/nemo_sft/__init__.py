@@ -6,8 +6,7 @@ import math
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,14 +21,21 @@ from clinical_asr.engines.nemo_sft import machine
 from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored, frozen_parts
 from clinical_asr.engines.nemo_sft.batches import Batches, tokenize
 from clinical_asr.engines.nemo_sft.epochs import Keeper, as_callback, weights_of
-from clinical_asr.engines.nemo_sft.graphs import graphed
 from clinical_asr.engines.nemo_sft.mixing import Start, candidates
 from clinical_asr.engines.nemo_sft.ranks import ALONE, World
 from clinical_asr.engines.nemo_sft.rehearsal import Card, LongestRows, TooLarge, rehearse
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, learnt_by_heart
 from clinical_asr.engines.nemo_sft.sharing import Share, weighted, whole_batch_norm
 from clinical_asr.engines.nemo_sft.store import WorkFolder
-from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION, device_agnostic_tdt_loss
+from clinical_asr.engines.nemo_sft.surroundings import (
+    loss_for,
+    masks_of,
+    recipe_optimiser,
+    recorded,
+    reduction,
+    staying,
+)
+from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION
 from clinical_asr.errors import ConfigError, TrainingError
 from clinical_asr.nemo_file import Architecture, import_nemo, restore
 from clinical_asr.records import Seconds
@@ -37,12 +43,15 @@ from clinical_asr.training import Candidate, Evaluate, Example, Margins, OnStep,
 
 __all__ = ["NO_MEMORY", "train"]
 
+HandOver = Callable[[Any, Path], None]
+"""(the model as it was written, the file): for whoever would read it next."""
+
 NO_MEMORY = "a GPU's memory is too small for its share"
 """Said where several processes train, so that whoever started them can start them with a smaller batch."""
 
 
 @dataclass
-class _Run:
+class Run:
     """One fit: what was asked, what it became on this machine, and what should be known of it."""
 
     job: TrainingJob
@@ -89,6 +98,7 @@ def train(
     world: World = ALONE,
     card: Card | None = None,
     graphs: bool = True,
+    hand_over: HandOver | None = None,
 ) -> TrainingReport:
     """Fine-tune ``job.base`` on ``job.examples`` and write ``job.output`` and its ``.sha256``.
 
@@ -97,6 +107,7 @@ def train(
     they are worth ``state_worth`` seconds). Raises ModelError for a base the method refuses, TrainingError when rows,
     losses or memory do not allow to go on. With a ``card`` the longest rows are tried on it first, so that a batch that
     is too large for it is halved before the first step. On a GPU the encoder's steps are recorded as ``graphs``.
+    The model is given to ``hand_over`` once it is written.
 
     In a ``world`` of several processes each calls this with the same job and trains its share of every batch; the
     first one calls ``evaluate`` and ``on_step`` and writes, and all return its report.
@@ -115,11 +126,14 @@ def train(
             except MemoryError as error:
                 _halve_batch(run, error)
                 model = restore(job.base, run.device)
-        return world.from_first(lambda: _finish(run, model, (start, keeper), evaluate, began))
+        report = world.from_first(lambda: _finish(run, model, (start, keeper), evaluate, began))
+    if hand_over is not None:
+        hand_over(model, job.output)
+    return report
 
 
 def _finish(
-    run: _Run, model: Any, ends: tuple[Start, Keeper], evaluate: Evaluate | None, began: Seconds
+    run: Run, model: Any, ends: tuple[Start, Keeper], evaluate: Evaluate | None, began: Seconds
 ) -> TrainingReport:
     """Choose among the candidates between both ends, write what is chosen, tell how it went."""
     job, (start, keeper) = run.job, ends
@@ -133,7 +147,7 @@ def _finish(
     return replace(report, base_metrics=start.metrics, candidates=tuple(found), chosen=chosen)
 
 
-def _prepare(job: TrainingJob, world: World) -> _Run:
+def _prepare(job: TrainingJob, world: World) -> Run:
     architecture = inspect_base(job.base)
     if not job.examples:
         raise TrainingError("there are no rows to train on", mend="check the split and the ledger")
@@ -143,7 +157,7 @@ def _prepare(job: TrainingJob, world: World) -> _Run:
     import_nemo()
     device = machine.device()
     precision = machine.precision(job.config.precision, device)
-    run = _Run(job, architecture, device, msgspec.structs.replace(job.config, precision=precision), world)
+    run = Run(job, architecture, device, msgspec.structs.replace(job.config, precision=precision), world)
     if world.size > 1:
         run.notes.append(f"each batch of {job.config.batch_size} shared by {world.size} processes")
     if precision != job.config.precision:
@@ -154,11 +168,11 @@ def _prepare(job: TrainingJob, world: World) -> _Run:
 
 
 def _fit(
-    run: _Run, model: Any, targets: list[list[int]], watch: tuple[Evaluate | None, OnStep | None], worth: Seconds
+    run: Run, model: Any, targets: list[list[int]], watch: tuple[Evaluate | None, OnStep | None], worth: Seconds
 ) -> Keeper:
     """Run the remaining epochs. Raises MemoryError if the GPU is too small for the batch."""
     replay = sum(example.replayed for example in run.job.examples)
-    share = Share(run.world, targets, _reduction(model))
+    share = Share(run.world, targets, reduction(model))
     batches = Batches(run.examples, targets, run.config.batch_size, run.config.seed, replay, share)
     keeper = Keeper(run.config, batches, WorkFolder(run.job.output, _fingerprint(run), worth), run.steps)
     evaluate, on_step = watch
@@ -178,9 +192,9 @@ def _fit(
         keeper.collapse = Collapse(model, run.job.examples)
     if remaining > 0 and not keeper.patience_is_out:
         with (
-            _recipe_optimiser(model, run),
-            _masks_of(model, run),
-            _loss_for(model, run),
+            recipe_optimiser(model, run),
+            masks_of(model, run),
+            loss_for(model, run),
             frozen_parts(model, run.config),
             anchored(model, keeper.anchor),
             weighted(model, share),
@@ -194,7 +208,7 @@ def _fit(
     return keeper
 
 
-def _lightning_fit(run: _Run, model: Any, keeper: Keeper | LongestRows, epochs: int, scratch: str) -> None:
+def _lightning_fit(run: Run, model: Any, keeper: Keeper | LongestRows, epochs: int, scratch: str) -> None:
     import torch
     from lightning.pytorch import Trainer
 
@@ -218,7 +232,7 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper | LongestRows, epochs: 
     model.set_trainer(trainer)
     try:
         model.train()
-        with _recorded(model, run):
+        with recorded(model, run), staying(model):
             trainer.fit(model, train_dataloaders=keeper.batches)
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from None
@@ -231,16 +245,10 @@ def _lightning_fit(run: _Run, model: Any, keeper: Keeper | LongestRows, epochs: 
     finally:
         model.set_trainer(None)
         model.zero_grad(set_to_none=True)
-        model.to(run.device)  # Lightning leaves it on the CPU
+        model.to(run.device)  # where Lightning put it down after a fault
 
 
-def _recorded(model: Any, run: _Run) -> AbstractContextManager[None]:
-    """Several processes exchange gradients while they are found, which cannot be recorded."""
-    alone_on_gpu = run.device == "cuda" and run.world.size == 1
-    return graphed(model, run.config.batch_size, run.notes) if alone_on_gpu and run.graphs else nullcontext()
-
-
-def _fingerprint(run: _Run) -> dict[str, Any]:
+def _fingerprint(run: Run) -> dict[str, Any]:
     """What an unfinished run must share with this one to be continued; in how many parts a batch comes is not of it."""
     rows = "\n".join(f"{example.id}\x1f{example.text}" for example in run.examples)
     whole = run.job.config.batch_size * run.job.config.accumulate_grad_batches
@@ -249,73 +257,7 @@ def _fingerprint(run: _Run) -> dict[str, Any]:
     return {"base": base_digest(run.job.base), "rows": rows, "config": config, "device": run.device}
 
 
-@contextmanager
-def _recipe_optimiser(model: Any, run: _Run) -> Iterator[None]:
-    """AdamW with warm-up and cosine, through NeMo's ``setup_optimization``; the base's own config comes back after."""
-    from omegaconf import OmegaConf, open_dict
-
-    config, before = run.config, model.cfg.get("optim")
-    schedule = {"name": "CosineAnnealing", "warmup_steps": run.warmup_steps, "min_lr": config.min_learning_rate}
-    optimiser = {
-        "name": "adamw",
-        "lr": config.learning_rate,
-        "betas": list(config.betas),
-        "weight_decay": config.weight_decay,
-        "fused": True,
-        "sched": {**schedule, "max_steps": run.steps},
-    }
-    with open_dict(model.cfg):
-        model.cfg.optim = OmegaConf.create(optimiser)
-    try:
-        yield
-    finally:
-        with open_dict(model.cfg):
-            model.cfg.optim = before
-
-
-@contextmanager
-def _masks_of(model: Any, run: _Run) -> Iterator[None]:
-    """SpecAugment as the base has it, or none."""
-    masks = getattr(model, "spec_augmentation", None)
-    if not run.config.distortion:
-        model.spec_augmentation = None
-    try:
-        yield
-    finally:
-        model.spec_augmentation = masks
-
-
-@contextmanager
-def _loss_for(model: Any, run: _Run) -> Iterator[None]:
-    """NeMo's own loss on CUDA; on CPU a transducer's joint is computed unfused and TDT gets the any-device loss."""
-    if run.device == "cuda" or run.architecture.decoder == "ctc":
-        yield
-        return
-    loss, joint, architecture = model.loss, model.joint, run.architecture
-    fused, fused_loss, fused_wer, softmax = joint.fuse_loss_wer, joint.loss, joint.wer, joint.log_softmax
-    joint.set_fuse_loss_wer(False)
-    if architecture.decoder == "tdt":
-        joint.log_softmax = False  # the loss normalises tokens and durations apart
-        durations = list(architecture.durations)
-        model.loss = device_agnostic_tdt_loss(
-            blank=_blank(model), durations=durations, sigma=architecture.sigma, reduction=_reduction(model)
-        )
-    try:
-        yield
-    finally:
-        model.loss, joint.log_softmax = loss, softmax
-        joint.set_fuse_loss_wer(fused, fused_loss, fused_wer)
-
-
-def _blank(model: Any) -> int:
-    return int(model.joint.num_classes_with_blank - model.joint.num_extra_outputs - 1)
-
-
-def _reduction(model: Any) -> str:
-    return str(model.cfg.get("rnnt_reduction") or model.cfg.get("ctc_reduction") or "mean_batch")
-
-
-def _halve_batch(run: _Run, error: MemoryError) -> None:
+def _halve_batch(run: Run, error: MemoryError) -> None:
     """Same effective batch in less memory. Raises TrainingError if a single row is too much.
 
     Of several processes one alone cannot start anew while the others wait for it: whoever started them does.
@@ -363,7 +305,7 @@ def _save(model: Any, output: Path) -> str:
     return digest
 
 
-def _report(run: _Run, keeper: Keeper, digest: str, seconds: Seconds) -> TrainingReport:
+def _report(run: Run, keeper: Keeper, digest: str, seconds: Seconds) -> TrainingReport:
     resumed = keeper.resumed["epoch"] if keeper.resumed is not None else 0
     return TrainingReport(
         digest=digest,
@@ -385,7 +327,7 @@ def _report(run: _Run, keeper: Keeper, digest: str, seconds: Seconds) -> Trainin
     )
 
 
-def _loss_in_words(run: _Run) -> str:
+def _loss_in_words(run: Run) -> str:
     kind = run.architecture.decoder
     if kind == "tdt" and run.device == "cpu":
         return DESCRIPTION

@@ -130,7 +130,8 @@ class Keeper:
         metrics = self._judge(model)
         report = EpochReport(self.epoch, self.loss_sum / len(self.plan), self.seen, seconds, metrics)
         self.reports.append(report)
-        weights = weights_of(model) if self.world.leads else {}
+        last = self.epoch == self.config.epochs  # the model itself holds these
+        weights = weights_of(model) if self.world.leads and not last else {}
         if self._is_best(metrics):
             self.best_epoch, self.best_weights = self.epoch, weights
             self.work.keep_best(weights)
@@ -228,5 +229,9 @@ def as_callback(keeper: Any) -> Any:
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             keeper.end_epoch(trainer, pl_module)
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            for optimizer in trainer.optimizers:
+                optimizer.state.clear()  # twice the size of the model, and nobody's any more
 
     return Hooks()

@@ -10,12 +10,17 @@ from typing import Any
 from clinical_asr.jsonl import atomic_path
 
 STATE, BEST = "last.pt", "best.pt"
+DISK = 1e9
+"""Bytes that a disk takes in a second, roughly."""
+PATIENCE = 10
+"""Writing is allowed a tenth of the time."""
 
 
 class WorkFolder:
     """``<output>.work.part/``: written after an epoch, atomically; gone once the output stands.
 
-    A state is only worth its gigabytes if losing it would cost more than ``worth`` seconds of training.
+    A state is only worth its gigabytes if losing it would cost more than ``worth`` seconds of training, and several
+    times the seconds that writing it takes.
     """
 
     def __init__(self, output: Path, fingerprint: dict[str, Any], worth: float) -> None:
@@ -47,7 +52,7 @@ class WorkFolder:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the state of a finished epoch, if training since the last one is worth keeping."""
-        if time.monotonic() - self._saved_at < self.worth:
+        if time.monotonic() - self._saved_at < max(self.worth, PATIENCE * _bytes(state) / DISK):
             return
         if self._unsaved_best is not None and state["best_epoch"] != state["epoch"]:
             self._write(BEST, self._unsaved_best)
@@ -64,3 +69,12 @@ class WorkFolder:
     def remove(self) -> None:
         """The output stands: nothing is left to resume."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _bytes(value: Any) -> int:
+    """Of all tensors in a nest of dicts and lists."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes, value))
+    return int(getattr(value, "nbytes", 0))

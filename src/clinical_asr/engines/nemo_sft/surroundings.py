@@ -1,0 +1,95 @@
+"""What is changed around a fit, and put back as it was after it: optimiser, masks, loss, and where the model lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from clinical_asr.engines.nemo_sft.graphs import graphed
+from clinical_asr.engines.nemo_sft.tdt_loss import device_agnostic_tdt_loss
+
+if TYPE_CHECKING:
+    from clinical_asr.engines.nemo_sft import Run
+
+
+@contextmanager
+def staying(model: Any) -> Iterator[None]:
+    """Lightning takes a model to main memory when it is done; it would be taken back at once."""
+    model.cpu = lambda: model
+    try:
+        yield
+    finally:
+        del model.cpu
+
+
+def recorded(model: Any, run: Run) -> AbstractContextManager[None]:
+    """Several processes exchange gradients while they are found, which cannot be recorded."""
+    alone_on_gpu = run.device == "cuda" and run.world.size == 1
+    return graphed(model, run.config.batch_size, run.notes) if alone_on_gpu and run.graphs else nullcontext()
+
+
+@contextmanager
+def recipe_optimiser(model: Any, run: Run) -> Iterator[None]:
+    """AdamW with warm-up and cosine, through NeMo's ``setup_optimization``; the base's own config comes back after."""
+    from omegaconf import OmegaConf, open_dict
+
+    config, before = run.config, model.cfg.get("optim")
+    schedule = {"name": "CosineAnnealing", "warmup_steps": run.warmup_steps, "min_lr": config.min_learning_rate}
+    optimiser = {
+        "name": "adamw",
+        "lr": config.learning_rate,
+        "betas": list(config.betas),
+        "weight_decay": config.weight_decay,
+        "fused": True,
+        "sched": {**schedule, "max_steps": run.steps},
+    }
+    with open_dict(model.cfg):
+        model.cfg.optim = OmegaConf.create(optimiser)
+    try:
+        yield
+    finally:
+        with open_dict(model.cfg):
+            model.cfg.optim = before
+
+
+@contextmanager
+def masks_of(model: Any, run: Run) -> Iterator[None]:
+    """SpecAugment as the base has it, or none."""
+    masks = getattr(model, "spec_augmentation", None)
+    if not run.config.distortion:
+        model.spec_augmentation = None
+    try:
+        yield
+    finally:
+        model.spec_augmentation = masks
+
+
+@contextmanager
+def loss_for(model: Any, run: Run) -> Iterator[None]:
+    """NeMo's own loss on CUDA; on CPU a transducer's joint is computed unfused and TDT gets the any-device loss."""
+    if run.device == "cuda" or run.architecture.decoder == "ctc":
+        yield
+        return
+    loss, joint, architecture = model.loss, model.joint, run.architecture
+    fused, fused_loss, fused_wer, softmax = joint.fuse_loss_wer, joint.loss, joint.wer, joint.log_softmax
+    joint.set_fuse_loss_wer(False)
+    if architecture.decoder == "tdt":
+        joint.log_softmax = False  # the loss normalises tokens and durations apart
+        durations = list(architecture.durations)
+        model.loss = device_agnostic_tdt_loss(
+            blank=_blank(model), durations=durations, sigma=architecture.sigma, reduction=reduction(model)
+        )
+    try:
+        yield
+    finally:
+        model.loss, joint.log_softmax = loss, softmax
+        joint.set_fuse_loss_wer(fused, fused_loss, fused_wer)
+
+
+def _blank(model: Any) -> int:
+    return int(model.joint.num_classes_with_blank - model.joint.num_extra_outputs - 1)
+
+
+def reduction(model: Any) -> str:
+    return str(model.cfg.get("rnnt_reduction") or model.cfg.get("ctc_reduction") or "mean_batch")
