@@ -116,6 +116,7 @@ def test_a_guard_set_too_small_to_tell_does_not_promote() -> None:
     assert found.guard.difference == 0
     assert found.guard.high is not None and found.guard.high > found.guard.upper
     assert (found.verdict, found.exit_code, found.next_stage) == ("inconclusive", 4, "guard")
+    assert f"cannot rule out a rise of {100 * found.guard.high:.2f} points" in found.reason
 
 
 def test_without_a_guard_set_nothing_is_promoted() -> None:
@@ -140,6 +141,7 @@ def test_two_cycles_in_a_row_under_five_percent_stop() -> None:
     assert first.verdict == "no change"
     second = compared(after=98, previous=(first,))
     assert (second.verdict, second.exit_code, second.next_stage) == ("stop", 5, "stop")
+    assert second.reason.endswith("the second cycle in a row under 5%; stop tuning")
     assert decide(compared(after=98), [first]).verdict == "stop"
     assert compared(after=98, previous=(decide(compared(after=20)),)).verdict == "no change"
     assert compared(after=20, previous=(first,)).verdict == "promote"
