@@ -24,6 +24,7 @@ UNSAID = {("espeakng-loader", "0.2.4"): "GPL-3.0-or-later"}
 """Packages whose metadata say nothing, with what is known of them; for this version only, so that it is read again."""
 CARRIED = {
     "espeakng-loader": "that of the eSpeak NG library and voice data inside; its own few lines state none",
+    "ray": "carries psutil and colorama (BSD-3-Clause), and gRPC",
     "soundfile": "carries libsndfile: LGPL-2.1-or-later",
     "soxr": "carries libsoxr",
     "text-unidecode": "a choice: we take the Artistic License",
