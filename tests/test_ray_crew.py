@@ -253,6 +253,20 @@ def test_without_ray_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("127.0.0.1:1", "Ray at 127.0.0.1:1: no cluster answers"),
+        ("ray://head:10001/", "Ray: 'ray://head:10001/' is no address of a cluster; write HOST:PORT, or auto"),
+        ("head", "Ray: 'head' is no address of a cluster; write HOST:PORT, or auto"),
+    ],
+)
+def test_a_cluster_that_does_not_answer_is_said_at_once(address: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ray_crew._join(None, address)
+    assert str(caught.value).startswith(told)
+
+
+@pytest.mark.parametrize(
     ("workers", "has", "gpus", "told"),
     [
         (3, {"CPU": 16.0, "GPU": 2.0}, True, "has room for 2 workers, one for each GPU; ask for at most 2"),

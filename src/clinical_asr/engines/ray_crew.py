@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import secrets
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -105,9 +106,14 @@ def _start(ray: Any, workers: int, folder: str, gpus: bool) -> None:
 
 
 def _join(ray: Any, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (host and port.isdigit() and int(port) < 65536):
+        raise ConfigError(f"{address!r} is no address of a cluster", "Ray", "write HOST:PORT, or auto")
     try:
+        if host:  # Ray itself would ask a place where nobody listens for many minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         why = f"no cluster answers ({' '.join(str(error).split())[:160]})"
         raise ConfigError(why, f"Ray at {address}", "join this machine: ray start --address=HOST:PORT") from None
 
