@@ -221,7 +221,7 @@ def test_a_suggestion_is_heard_and_used_by_its_letter(chromium: Any, tmp_path: P
     said: list[Any] = []
     with serving(tmp_path) as server:
         page = chromium.new_page()
-        page.on("request", lambda request: said.append(request.post_data_json) if request.url.endswith("/say") else None)
+        page.on("request", lambda asked: said.append(asked.post_data_json) if asked.url.endswith("/say") else None)
         page.goto(server.url)
         until(page, term_is("cefazolin"))
         page.keyboard.press("2")

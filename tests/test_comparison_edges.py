@@ -56,7 +56,7 @@ def test_where_every_candidate_costs_too_much_nothing_is_promoted_and_the_trade_
 def test_a_single_candidate_is_told_once_and_what_it_lacks_is_unknown() -> None:
     only = Candidate(1, 1.0, {"ker": None, "guard_high": 0.5})
     reason = compared(selection=chosen_among(only)).reason
-    assert reason.endswith("selection rows (factor 1: KER unknown, general WER unknown)")
+    assert reason.endswith("rows that choose (factor 1: KER unknown, general WER unknown)")
 
 
 def test_a_candidate_inside_the_margins_leaves_the_verdict_to_held_out_rows_less_those_that_chose() -> None:

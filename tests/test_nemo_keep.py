@@ -145,6 +145,7 @@ def test_the_anchor_measures_replayed_rows_only_and_starts_at_nothing(job: Train
     assert far > 0.01 and distance(model, anchor, batches, set()) == 0.0
     assert distance(model, anchor, batches, set(range(8))) > far
     assert model.add_auxiliary_losses(torch.ones(())) == 1.0, "nothing is left behind"
+    assert anchor.added(torch.ones(())) == 1.0, "a distance that was held would hold its step's graph"
 
 
 def test_nothing_left_to_train_is_an_error(job: TrainingJob) -> None:

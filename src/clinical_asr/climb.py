@@ -31,7 +31,7 @@ from clinical_asr.request import Engines, Request
 from clinical_asr.round_trip import without_suspects
 from clinical_asr.selection import carve
 from clinical_asr.split import TooFewRowsError
-from clinical_asr.tally import Score
+from clinical_asr.tally import Score, Tally
 from clinical_asr.training import Margins
 
 SHARE = 0.12
@@ -168,7 +168,6 @@ class _Climb:
         name = f"{request.base_name}+{request.recipe.name}"
         self.base = Ear(cycle, engines, "base", request.base, request.base_name, terms)
         self.tuned = Ear(cycle, engines, "tuned", cycle.adapted_model, name, terms)
-        self.margins = Margins(request.comparison.guard_margin, request.comparison.guard_upper)
 
     def board(self) -> Ladder:
         """All rungs, written down."""
@@ -191,23 +190,26 @@ class _Climb:
         choices: dict[str, Choice] = {}
         missing = dict.fromkeys((TUNED, TUNED_BOOSTED), self.untuned) if self.untuned else {}
         plain = self._weigh(self.base, 0.0)  # first: the judge sets all others against it
+        guard = scores.score(self._heard_before("before")[1], self.request.normaliser)
+        margins = self.request.margins(sum((row.tally for row in guard), Tally.zero()).wer).on(plain)
         try:
-            choices[BASE_BOOSTED] = self._choose(self.base, plain, STRENGTHS)
+            choices[BASE_BOOSTED] = self._choose(self.base, plain, margins, STRENGTHS)
         except NotBoostable as why:
             missing = dict.fromkeys((BASE_BOOSTED, TUNED_BOOSTED), why.what) | missing
         if not self.untuned:
             plain = self._weigh(self.tuned, 0.0)
             if BASE_BOOSTED in choices:
                 tried = STRENGTHS if self.kept_apart else (choices[BASE_BOOSTED].strength,)
-                choices[TUNED_BOOSTED] = self._choose(self.tuned, plain, tried, borrowed=not self.kept_apart)
+                choices[TUNED_BOOSTED] = self._choose(self.tuned, plain, margins, tried, borrowed=not self.kept_apart)
         return choices, missing
 
     def _choose(
-        self, ear: Ear, plain: dict[str, float | None], strengths: Sequence[float], *, borrowed: bool = False
-    ) -> Choice:
+        self, ear: Ear, plain: dict[str, float | None], margins: Margins, strengths: Sequence[float], *,
+        borrowed: bool = False,
+    ) -> Choice:  # fmt: skip
         trials = [Trial(strength, self._weigh(ear, strength)) for strength in strengths]
         sizes = len(self.choosing.rows), len(self.general.rows)
-        found = ladder.choose_strength(trials, plain, *sizes, self.margins)
+        found = ladder.choose_strength(trials, plain, *sizes, margins)
         return replace(found, borrowed=borrowed)
 
     def _weigh(self, ear: Ear, strength: float) -> dict[str, float | None]:

@@ -138,7 +138,7 @@ def _chosen_ground(selection: Selection | None) -> list[Ground]:
 
 
 def _limit(rise: float, high: float) -> str:
-    return f"rise ≤ {100 * rise:.1f}, upper end ≤ {100 * high:.1f} points"
+    return f"rise ≤ {100 * rise:.2f}, upper end ≤ {100 * high:.2f} points"
 
 
 def _is(value: float | None) -> str:

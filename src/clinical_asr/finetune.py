@@ -117,7 +117,8 @@ def _job(
 
 def _selection(report: TrainingReport, rows: Sequence[Utterance], general: Recordings, margins: Margins) -> Selection:
     ids = tuple(row.id for row in rows)
-    return Selection(ids, len(general.rows), report.base_metrics, report.candidates, report.chosen, margins)
+    here = margins.on(report.base_metrics)
+    return Selection(ids, len(general.rows), report.base_metrics, report.candidates, report.chosen, here)
 
 
 def read_selection(info: Path) -> Selection | None:

@@ -35,7 +35,6 @@ from clinical_asr.records import ClinicalUtterance, Decision, Hypothesis, Ledger
 from clinical_asr.request import Engines, Request, remember
 from clinical_asr.round_trip import without_suspects
 from clinical_asr.tally import Leaderboard, Score, Signature, Tally
-from clinical_asr.training import Margins
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,11 @@ class Evaluation:
     guard: list[Score]
     board: Leaderboard
     signature: Signature
+
+    @property
+    def guard_wer(self) -> float | None:
+        """Pooled over the guard set; None without one."""
+        return sum((row.tally for row in self.guard), Tally.zero()).wer
 
 
 def turn(cycle: Cycle, request: Request, engines: Engines) -> Decision:
@@ -76,7 +80,7 @@ def learn(
         strata = split_stage(cycle, request, engines, without_suspects(cycle, benchmark, request.normaliser))
     except split.TooFewRowsError as too_few:
         return too_few.decision
-    finetune_stage(cycle, request, engines)
+    finetune_stage(cycle, request, engines, before)
     after = evaluate(cycle, request, engines, "after", benchmark, guard, strata)
     return comparison_stage(cycle, request, engines, before, after, strata)
 
@@ -164,7 +168,7 @@ def split_stage(
     return parts.strata
 
 
-def finetune_stage(cycle: Cycle, request: Request, engines: Engines) -> None:
+def finetune_stage(cycle: Cycle, request: Request, engines: Engines, before: Evaluation) -> None:
     """Full-model SFT with replay; the training info, written last, says that it is complete."""
     if cycle.training_run_info.exists():
         return
@@ -175,7 +179,7 @@ def finetune_stage(cycle: Cycle, request: Request, engines: Engines) -> None:
     selection = general_stage(cycle, request, engines, "selection", rows)
     outputs = finetune.Outputs(cycle.adapted_model, cycle.training_run_info, cycle.ledger("finetune"))
     base = finetune.Base(request.base_name, request.base, base_digest(request.base))
-    margins = Margins(request.comparison.guard_margin, request.comparison.guard_upper)
+    margins = request.margins(before.guard_wer)
     with engines.journal.step("finetune") as did:
         done = finetune.finetune(
             base, request.recipe,

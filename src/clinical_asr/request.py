@@ -22,7 +22,7 @@ from clinical_asr.hypotheses import Transcriber
 from clinical_asr.jsonl import append_row, read_json, write_json
 from clinical_asr.records import Row, Seconds
 from clinical_asr.text import DEFAULT_NORMALISER
-from clinical_asr.training import OnStep, TrainModel
+from clinical_asr.training import Margins, OnStep, TrainModel
 
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
@@ -70,6 +70,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def general_rows_that_choose(self) -> int:
         """Rows of general speech that help to choose a candidate; 0 where there is neither a manifest nor a voice."""
         return self.selection_rows if self.selection or self.selection_voices else 0
+
+    def margins(self, guard_wer: float | None) -> Margins:
+        """What general speech may cost, meant for a guard set on which the base has this WER."""
+        return Margins(self.comparison.guard_margin, self.comparison.guard_upper, guard_wer)
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that changes a result, files by their digest and not by their place."""

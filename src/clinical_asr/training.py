@@ -40,6 +40,24 @@ class Margins:
 
     rise: float = 0.003
     high: float = 0.01
+    at: float | None = None
+    """The base's WER on the rows that the margins were meant for, the guard set's; None: any."""
+    times: float = 1.0
+    """By what ``rise`` and ``high`` have been multiplied for rows that are harder."""
+
+    def on(self, base: Mapping[str, float | None]) -> Margins:
+        """The same margins on other rows of general speech, where the base is told by ``base["guard_wer"]``.
+
+        Where a base errs more, the same drift of its weights makes it err more often in proportion: rows it finds twice
+        as hard would refuse what the guard set allows. Measured on 30 trainings (docs/lab-notes.md). Never stricter.
+
+        >>> guard = Margins(rise=0.003, high=0.01, at=0.02)
+        >>> guard.on({"guard_wer": 0.03}).rise, guard.on({"guard_wer": 0.01}).rise, guard.on({}).rise
+        (0.0045, 0.003, 0.003)
+        """
+        here = base.get("guard_wer")
+        times = max(1.0, here / self.at) if here and self.at else 1.0
+        return Margins(self.rise * times, self.high * times, None, times)
 
     def hold(self, metrics: Mapping[str, float | None]) -> bool:
         """True if general speech is not worse beyond them, as far as the rows can tell that were counted."""

@@ -81,9 +81,8 @@ def _no_candidate(selection: Selection) -> str:
         f"factor {c.factor:g}: KER {_rate(c.metrics.get('ker'))}, general WER {_signed(c)}" for c in (ends[0], ends[-1])
     ]
     margin = _points(selection.margins.rise)
-    return (
-        f"no candidate stays within {margin} of general speech on the selection rows ({'; '.join(dict.fromkeys(told))})"
-    )
+    ways = "; ".join(dict.fromkeys(told))
+    return f"no candidate stays within {margin} of general speech on the rows that choose ({ways})"
 
 
 def _rate(value: float | None) -> str:

@@ -64,6 +64,8 @@ class Run:
     """Whose memory is tried with the longest rows before the first step; ``None`` to find out by training."""
     graphs: bool = True
     """Whether a GPU may record the encoder's steps."""
+    margins: Margins = field(default_factory=Margins)
+    """What a candidate may cost on the rows that choose."""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -118,6 +120,7 @@ def train(
     with world.joined(run.device):
         model = world.loosened(restore(job.base, run.device))
         start = Start.of(model, run.config, evaluate) if world.leads else Start()
+        run.margins = job.margins.on(start.metrics)
         targets = tokenize(model, run.examples)
         while True:
             try:
@@ -139,7 +142,7 @@ def _finish(
     job, (start, keeper) = run.job, ends
     _use_best(model, keeper)
     found = candidates(model, start, run.config, keeper, evaluate)
-    chosen = _use(model, start, keeper, found, job.margins)
+    chosen = _use(model, start, keeper, found, run.margins)
     digest = _save(model, job.output)
     keeper.work.remove()
     run.notes += keeper.gradients.note() + learnt_by_heart(keeper.reports, keeper.best_epoch)
@@ -178,7 +181,7 @@ def _fit(
     evaluate, on_step = watch
     keeper.evaluate = run.world.shared(evaluate)
     keeper.on_step = on_step if run.world.leads else None
-    keeper.margins = run.job.margins
+    keeper.margins = run.margins
     if run.config.match_weight:
         anchor = Anchor(model, run.config.match_weight, batches, run.config.precision)  # the model still is the base
         keeper.anchor = anchor

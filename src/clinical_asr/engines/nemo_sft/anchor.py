@@ -82,9 +82,14 @@ class Anchor:
         return there, inside[:, None].to(there.dtype)
 
     def added(self, loss: Any) -> Any:
-        """The training loss with the weighted distance, which is a mean over rows whatever the loss is one of."""
+        """The training loss with the weighted distance, which is a mean over rows whatever the loss is one of.
+
+        The distance is let go with that: as long as it is held, so is the step it comes from, and no graph can be
+        recorded.
+        """
+        distance, self._distance = self._distance, 0.0
         by_rows = self.share.row_weight / self.share.loss_weight if self.share.mine else 1.0
-        return loss + self.weight * by_rows * self._distance
+        return loss + self.weight * by_rows * distance
 
 
 TOGETHER = 16

@@ -12,6 +12,7 @@ Source of the method: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -82,7 +83,8 @@ class Graphs:
         frames = padded(audio_signal.shape[2])
         if frames not in self.recorded:
             try:
-                self.recorded[frames] = self._record(audio_signal, length, frames)
+                with undisturbed():
+                    self.recorded[frames] = self._record(audio_signal, length, frames)
             except RuntimeError as error:
                 self._give_up(error)
                 return self.forward(audio_signal=audio_signal, length=length)
@@ -115,6 +117,17 @@ class Graphs:
         """Give the graphs' memory back."""
         self.recorded.clear()
         self.pool = None
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No garbage is collected while open: an old graph that is destroyed meanwhile would spoil a recording."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def padded(frames: int) -> int:

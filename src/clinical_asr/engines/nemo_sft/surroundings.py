@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from clinical_asr.engines.nemo_sft.graphs import graphed
@@ -65,10 +65,20 @@ def masks_of(model: Any, run: Run) -> Iterator[None]:
         model.spec_augmentation = masks
 
 
+def remember_kernels() -> None:
+    """NeMo's transducer losses are compiled in the first step; from the second run on numba finds them on the disk."""
+    from nemo.collections.asr.parts.numba.rnnt_loss.utils.cuda_utils import gpu_rnnt_kernel
+
+    for kernel in vars(gpu_rnnt_kernel).values():
+        with suppress(RuntimeError):  # no folder to write into: compiled each time, as ever
+            getattr(kernel, "enable_caching", bool)()
+
+
 @contextmanager
 def loss_for(model: Any, run: Run) -> Iterator[None]:
     """NeMo's own loss on CUDA; on CPU a transducer's joint is computed unfused and TDT gets the any-device loss."""
     if run.device == "cuda" or run.architecture.decoder == "ctc":
+        remember_kernels()
         yield
         return
     loss, joint, architecture = model.loss, model.joint, run.architecture
