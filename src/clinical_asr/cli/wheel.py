@@ -51,7 +51,7 @@ def demo(
     recipe: Annotated[str, typer.Option(help="keep, smoke, production, or a YAML file.")] = "keep",
     ladder: WithLadder = False,
 ) -> None:
-    """Turn the wheel once on the embedded mini base and 45 example terms, on CPU; about ten minutes on two cores.
+    """Turn the wheel once on the embedded mini base and 45 example terms, on CPU; ten to fifteen minutes on two cores.
 
     Ends with exit code 0 once there is a decision, whatever it is. The same command again continues or shows it.
 
