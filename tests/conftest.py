@@ -25,10 +25,12 @@ def _one_thread_each() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ctrl_c_is_heard() -> None:
-    """Started in the background (``nohup make test &``) a shell has SIGINT ignored, and every child inherits that."""
+def _signals_are_heard() -> None:
+    """In the background (``nohup make test &``) a shell has SIGINT and SIGHUP ignored, and every child inherits that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def one_thread() -> None:

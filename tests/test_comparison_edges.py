@@ -48,7 +48,7 @@ def test_where_every_candidate_costs_too_much_nothing_is_promoted_and_the_trade_
     found = compared(selection=chosen_among(strong, between, mild))
     assert (found.verdict, found.next_stage, found.exit_code) == ("not promoted", "finetune", 5)
     assert found.reason == (
-        "no candidate stays within 0.30 points of general speech on the selection rows "
+        "no candidate stays within 0.30 points of general speech on the rows that choose "
         "(factor 0.25: KER 0.400, general WER +1.25 points; factor 1: KER 0.100, general WER +25.00 points)"
     )
 

@@ -15,7 +15,7 @@ from clinical_asr.jsonl import read_json, read_rows
 from clinical_asr.records import ClinicalUtterance, LedgerEntry, Outcome, Utterance
 from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
 
-RECIPE = msgspec.structs.replace(load_recipe("keep"), selection_fraction=0.0, epochs=3)
+RECIPE = msgspec.structs.replace(load_recipe("keep"), selection_fraction=0.0, epochs=3, replay_ratio=1.0)
 FOLDER = Path("/data")
 
 

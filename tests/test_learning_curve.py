@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from clinical_asr.config import load_recipe
@@ -26,6 +27,7 @@ def row(term: str, sentence: int, voice: str) -> ClinicalUtterance:
     )  # fmt: skip
 
 
+EVEN = msgspec.structs.replace(load_recipe("keep"), replay_ratio=1.0)
 TRAIN = [row(term, n, voice) for term in TERMS for n in range(4) for voice in "abcd"]
 HELD = [row(term, 9, voice) for term in TERMS for voice in "ab"]
 
@@ -59,7 +61,7 @@ def curve(tmp_path: Path, needs: str) -> Any:
         return {key: f"say 9 {key.split('-')[0] if model else 'what'} now" for key in audio}
 
     sides = Recordings(TRAIN, tmp_path), Recordings(HELD, tmp_path), Recordings(GENERAL, tmp_path)
-    found = learning_curve(tmp_path / "base.nemo", load_recipe("keep"), *sides, tmp_path, train, listen)
+    found = learning_curve(tmp_path / "base.nemo", EVEN, *sides, tmp_path, train, listen)
     assert [sum(e.replayed for e in job.examples) for job in jobs] == [96, 192, 192, 384]
     assert not list(tmp_path.glob("*.nemo")), "no model is kept"
     return found

@@ -52,8 +52,8 @@ class Margins:
         as hard would refuse what the guard set allows. Measured on 30 trainings (docs/lab-notes.md). Never stricter.
 
         >>> guard = Margins(rise=0.003, high=0.01, at=0.02)
-        >>> guard.on({"guard_wer": 0.03}).rise, guard.on({"guard_wer": 0.01}).rise, guard.on({}).rise
-        (0.0045, 0.003, 0.003)
+        >>> [round(guard.on({"guard_wer": wer}).rise, 6) for wer in (0.03, 0.01, None)]
+        [0.0045, 0.003, 0.003]
         """
         here = base.get("guard_wer")
         times = max(1.0, here / self.at) if here and self.at else 1.0
