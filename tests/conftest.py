@@ -26,7 +26,7 @@ def _one_thread_each() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _signals_are_heard() -> None:
-    """In the background (``nohup make test &``) a shell has SIGINT and SIGHUP ignored, and every child inherits that."""
+    """In the background (``nohup make test &``) SIGINT and SIGHUP are ignored, and every child inherits that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
