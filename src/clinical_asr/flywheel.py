@@ -98,13 +98,13 @@ def evaluate(
     heard_guard = read_rows(cycle.guard_hypotheses(when), Hypothesis) if guard else []
     signature = scores.signature(heard, request.normaliser)
     rows, guard_rows = scores.score(heard, request.normaliser), scores.score(heard_guard, request.normaliser)
-    board = leaderboard.leaderboard(rows, signature, strata)
+    found = Evaluation(rows, guard_rows, leaderboard.leaderboard(rows, signature, strata), signature)
     if not cycle.leaderboard(when, "json").exists():
         with engines.journal.step("leaderboard") as did:
-            publish_leaderboard(cycle, request, when, board, rows, strata)
-            general = sum((row.tally for row in guard_rows), Tally.zero()).wer
-            did(f"KER {board.headline.ker:.3f}, WER {board.headline.wer:.3f}, guard WER {general or 0:.3f}")
-    return Evaluation(rows, guard_rows, board, signature)
+            publish_leaderboard(cycle, request, when, found.board, rows, strata)
+            headline = found.board.headline
+            did(f"KER {headline.ker:.3f}, WER {headline.wer:.3f}, guard WER {found.guard_wer or 0:.3f}")
+    return found
 
 
 def transcribe(
