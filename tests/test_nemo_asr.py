@@ -18,6 +18,7 @@ from clinical_asr.records import Hypothesis, Outcome, Utterance
 pytest.importorskip("nemo")
 
 from clinical_asr.engines.nemo_asr import NemoTranscriber
+from clinical_asr.engines.nemo_asr_halves import Halves, in_halves
 
 pytestmark = pytest.mark.nemo
 
@@ -113,3 +114,41 @@ def test_the_stage_on_a_real_model(transcriber: NemoTranscriber, tiny_manifest: 
 def test_other_heads_transcribe_too(kind: str, audio: dict[str, Path], request: pytest.FixtureRequest) -> None:
     heard = NemoTranscriber(request.getfixturevalue(kind)).transcribe(dict(list(audio.items())[:2]))
     assert all(isinstance(text, str) for text in heard.values()) and len(heard) == 2
+
+
+@pytest.mark.parametrize("kind", ["tiny_nemo", "tiny_rnnt"])
+def test_a_batch_searched_while_another_is_encoded_is_heard_alike(
+    kind: str, audio: dict[str, Path], request: pytest.FixtureRequest
+) -> None:
+    ears = NemoTranscriber(request.getfixturevalue(kind), TranscriptionConfig(batch_size=2))
+    in_turn = ears.transcribe(audio)
+    ears.halves = Halves(ears.model, ears._precisely)
+    for _ in range(3):
+        assert ears.transcribe(audio) == in_turn
+    assert list(ears.spread(ears.transcribe, [{key: path} for key, path in audio.items()])) == [
+        {key: in_turn[key]} for key in audio
+    ]
+    assert ears.model.preprocessor.featurizer.dither > 0  # training gets its noise back
+
+
+def test_only_plain_transducers_are_taken_apart(tiny_nemo: Path, tiny_ctc: Path) -> None:
+    assert in_halves(NemoTranscriber(tiny_nemo).model) and not in_halves(NemoTranscriber(tiny_ctc).model)
+
+
+def test_one_bad_row_fails_alone_side_by_side(
+    transcriber: NemoTranscriber, audio: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal = transcriber.transcribe(audio)
+    monkeypatch.setattr(transcriber, "halves", Halves(transcriber.model, transcriber._precisely))
+    victim = soundfile.read(audio["row003"], dtype="float32")[0]
+    stock = transcriber.model.forward
+
+    def chokes(input_signal: Any, input_signal_length: Any) -> Any:
+        if any(np.array_equal(row[: len(victim)], victim) for row in input_signal.numpy()):
+            raise RuntimeError("kernel\nfailed")
+        return stock(input_signal=input_signal, input_signal_length=input_signal_length)
+
+    monkeypatch.setattr(transcriber.model, "forward", chokes)
+    heard = transcriber.transcribe(audio | spoil(tmp_path, audio["row000"]))
+    assert isinstance(heard["row003"], ModelError) and "kernel failed" in str(heard["row003"])
+    assert {key: heard[key] for key in audio if key != "row003"} == {k: v for k, v in normal.items() if k != "row003"}

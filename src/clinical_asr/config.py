@@ -41,8 +41,8 @@ class SynthesisConfig(msgspec.Struct, frozen=True, kw_only=True):
 class TranscriptionConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How a manifest is transcribed offline."""
 
-    batch_size: int = 32
-    """Utterances at a time, of similar duration."""
+    batch_size: int = 128
+    """Utterances at a time, of similar duration; fewer without a GPU, or where its memory ends."""
     precision: str = "auto"
     """``auto`` (bf16 where the GPU has it, else fp32), ``fp32`` or ``bf16``."""
 

@@ -26,7 +26,10 @@ Progress = Callable[[Sequence[Batch], str], Iterable[Batch]]
 
 
 class Transcriber(Protocol):
-    """A speech recogniser. ``digest`` is the identity of what decides its answers: 16 hex digits."""
+    """A speech recogniser. ``digest`` is the identity of what decides its answers: 16 hex digits.
+
+    One that may be called from several threads brings a ``spread`` (``workers.Spread``) that does so.
+    """
 
     @property
     def name(self) -> str: ...
@@ -51,14 +54,14 @@ def transcribe_rows(
     ledger: Path,
     *,
     progress: Progress = _silent,
-    spread: Spread = map,
+    spread: Spread | None = None,
 ) -> list[LedgerEntry]:
     """Write ``output`` (records.Hypothesis, in the order of ``rows``) and ``ledger``; return the ledger.
 
     ``folder`` is where relative audio paths start. ``spread`` does batches elsewhere and several at a time; the
-    transcriber must then be picklable. The same call again continues an unfinished ``output``; rows that failed are
-    tried again. Raises ManifestError for rows without ids, ConfigError if the unfinished output is
-    another model's, FlywheelError if the ledger does not add up.
+    transcriber must then be picklable. Without it batches are done as the transcriber does them best. The same call
+    again continues an unfinished ``output``; rows that failed are tried again. Raises ManifestError for rows without
+    ids, ConfigError if the unfinished output is another model's, FlywheelError if the ledger does not add up.
     """
     _check_ids(rows)
     failed: dict[str, str] = {}
@@ -66,7 +69,8 @@ def transcribe_rows(
         _check_same_model(writer, transcriber)
         missing = [row for row in rows if row.id not in writer.known]
         batches = _batches(missing, transcriber.batch_size)
-        answers = spread(transcriber.transcribe, ({row.id: _audio(row, folder) for row in batch} for batch in batches))
+        asked = ({row.id: _audio(row, folder) for row in batch} for batch in batches)
+        answers = (spread or _own_spread(transcriber))(transcriber.transcribe, asked)
         for batch, heard in zip(progress(batches, "transcribing"), answers, strict=True):
             failed |= _failures(batch, heard)
             scored = [row for row in batch if row.id not in failed]
@@ -78,6 +82,11 @@ def transcribe_rows(
     write_rows(writer.part, [written[row.id] for row in rows if row.id in written])  # in the order of the manifest
     settle(writer.part, output)
     return entries
+
+
+def _own_spread(transcriber: Transcriber) -> Spread:
+    own: Spread = getattr(transcriber, "spread", map)
+    return own
 
 
 def _check_ids(rows: Sequence[Utterance]) -> None:

@@ -1,7 +1,7 @@
 """Work spread over processes: results in the order of the jobs, few jobs ahead, a killed process replaced.
 
 Processes and not threads: a speech library with one global state speaks in one thread only. They are spawned and not
-forked: the parent may have torch and its threads loaded.
+forked: the parent may have torch and its threads loaded. Threads are for work that waits for a disk or a GPU.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from types import TracebackType
@@ -39,6 +39,16 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
         return
     with Crew(work, workers) as crew:
         yield from drawn(crew, jobs, workers * AHEAD)
+
+
+def in_threads(work: Callable[[Job], Result], jobs: Iterable[Job], threads: int) -> Iterator[Result]:
+    """As :func:`in_order`, in threads of this process: for work that waits for a disk or a GPU.
+
+    >>> list(in_threads(lambda n: n * n, range(4), threads=2))
+    [0, 1, 4, 9]
+    """
+    with ThreadCrew(work, threads) as crew:
+        yield from drawn(crew, jobs, threads)
 
 
 class AnyCrew(Protocol):
@@ -114,6 +124,29 @@ class Crew(Generic[Job, Result]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class ThreadCrew(Generic[Job, Result]):
+    """Threads that work on jobs; ``waiting`` holds what they have started and nobody has taken, oldest first."""
+
+    def __init__(self, work: Callable[[Job], Result], threads: int) -> None:
+        self.work = work
+        self.waiting: deque[Future[Result]] = deque()
+        self._pool = ThreadPoolExecutor(threads)
+
+    def start(self, job: Job) -> None:
+        """Give a job to whoever is free."""
+        self.waiting.append(self._pool.submit(self.work, job))
+
+    def next(self) -> Result:
+        """The oldest job's result. Raises what the work raised."""
+        return self.waiting.popleft().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

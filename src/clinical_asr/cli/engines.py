@@ -94,7 +94,7 @@ def check_voices(voice_ids: tuple[str, ...], flag: str = "--voices") -> tuple[st
     return voice_ids
 
 
-def transcriber(path: Path, name: str = "", batch_size: int = 32, precision: str = "auto") -> Transcriber:
+def transcriber(path: Path, name: str = "", batch_size: int = 128, precision: str = "auto") -> Transcriber:
     """A recogniser, its model loaded. Raises ModelError for a file that is no model, ConfigError for its settings."""
     from clinical_asr.config import TranscriptionConfig
     from clinical_asr.engines.nemo_asr import NemoTranscriber

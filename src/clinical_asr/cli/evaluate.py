@@ -37,7 +37,7 @@ def hypotheses(
     manifest: o.Manifest,
     output: o.Output,
     model: Annotated[str, typer.Option(help="A .nemo file, mini, or a Hugging Face id.")] = "",
-    batch_size: Annotated[int, typer.Option(help="Utterances at a time, of similar duration.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Utterances at a time, of similar duration.")] = 128,
     precision: Annotated[str, typer.Option(help="auto (bf16 where the GPU has it), fp32 or bf16.")] = "auto",
     data_root: o.DataRoot = None,
     kind: o.Kind = "auto",
@@ -115,7 +115,7 @@ def _refuse_boosting(boosting: Boosting | None) -> None:
 
 
 @contextmanager
-def _asked(service: Callable[[], Transcriber]) -> Iterator[tuple[Transcriber, Spread]]:
+def _asked(service: Callable[[], Transcriber]) -> Iterator[tuple[Transcriber, Spread | None]]:
     """A service, asked batch after batch."""
     yield service(), map
 

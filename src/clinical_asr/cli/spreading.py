@@ -108,10 +108,10 @@ class Model:
         return Absent(called, self.digest[:16], size, replace(self, path=self.path.absolute()))
 
     @contextmanager
-    def recognising(self, spreading: Spreading) -> Iterator[tuple[Transcriber, Spread]]:
-        """Loaded here, or by each worker that ``spreading`` asks for; and what spreads batches over them."""
+    def recognising(self, spreading: Spreading) -> Iterator[tuple[Transcriber, Spread | None]]:
+        """Loaded here, or by each worker that ``spreading`` asks for; and what spreads batches over them, if any."""
         if not spreading.wanted:
-            yield self.loaded(), map
+            yield self.loaded(), None
             return
         with spreading.cluster(gpus=True) as cluster:
             yield self.absent(cluster), cluster.rows_in_order

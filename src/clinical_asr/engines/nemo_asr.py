@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from clinical_asr.bases import base_digest
 from clinical_asr.config import TranscriptionConfig
+from clinical_asr.engines.nemo_asr_halves import THREADS, Halves, in_halves
 from clinical_asr.errors import AudioError, FlywheelError, ModelError
 from clinical_asr.nemo_file import keep, restore
 from clinical_asr.speech import read_speech
+from clinical_asr.workers import in_threads
 
 Speech = tuple[str, NDArray[np.float32]]
 """Row id and samples."""
@@ -27,7 +29,8 @@ class NemoTranscriber:
     """A base or a fine-tuned model that transcribes; loaded once, used for as many manifests as wanted.
 
     NeMo's ``transcribe`` drops recordings it cannot read and gives up a whole list for one bad file, so audio is
-    decoded here, and a batch that fails or comes back short is split until the row at fault stands alone.
+    decoded here, and a batch that fails or comes back short is split until the row at fault stands alone. On a GPU
+    batches of a plain transducer are taken side by side (``nemo_asr_halves``): it may be called from several threads.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class NemoTranscriber:
         self.model, self.name, self.digest = model, name, digest[:16]
         self.config = config or TranscriptionConfig()
         self.batch_size = self.config.batch_size if self._on_gpu else min(self.config.batch_size, CPU_BATCH)
+        self.halves = Halves(model, self._precisely) if self._on_gpu and in_halves(model) else None
 
     @property
     def _on_gpu(self) -> bool:
@@ -62,20 +66,25 @@ class NemoTranscriber:
 
     def transcribe(self, audio: Mapping[str, Path]) -> dict[str, str | FlywheelError]:
         """What was heard in each recording; an AudioError or ModelError where nothing could be."""
-        heard: dict[str, str | FlywheelError] = {}
-        speech: list[Speech] = []
-        for row_id, path in audio.items():
-            try:
-                speech.append((row_id, read_speech(path)))
-            except AudioError as error:
-                heard[row_id] = error
+        found = dict(zip(audio, self.spread(_read, audio.values()), strict=True))
+        speech = [(row_id, read) for row_id, read in found.items() if not isinstance(read, AudioError)]
         speech.sort(key=lambda row: -len(row[1]))  # little padding, and memory runs out at once or never
+        heard: dict[str, str | FlywheelError] = {k: read for k, read in found.items() if isinstance(read, AudioError)}
+        for answers in self.spread(self.recognise, self._batches(speech)):
+            heard |= answers
+        return heard
+
+    def spread(self, work: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Any]:
+        """``work`` over ``jobs`` in their order: side by side where that pays (``workers.Spread``)."""
+        return map(work, jobs) if self.halves is None else in_threads(work, jobs, THREADS)
+
+    def _batches(self, speech: Sequence[Speech]) -> Iterator[Sequence[Speech]]:
+        """Sizes are asked for as they come: memory may have run out meanwhile."""
         start = 0
         while start < len(speech):
             batch = speech[start : start + self.batch_size]
-            heard |= self.recognise(batch)
+            yield batch
             start += len(batch)
-        return heard
 
     def recognise(self, speech: Sequence[Speech]) -> dict[str, str | FlywheelError]:
         """One batch of samples; halved on any failure until the row at fault stands alone."""
@@ -93,16 +102,19 @@ class NemoTranscriber:
         return self.recognise(speech[:middle]) | self.recognise(speech[middle:])
 
     def _forward(self, samples: list[NDArray[np.float32]]) -> list[str]:
-        return [_text_of(hypothesis) for hypothesis in self.decode(samples)]
+        return [_text_of(hypothesis) for hypothesis in (self.halves or self.decode)(samples)]
 
     def decode(self, samples: list[NDArray[np.float32]], **asked: Any) -> list[Any]:
         """NeMo's own answers to one batch, in order; ``asked`` are further options of its ``transcribe``."""
-        with _bf16_encoder(self.model, self.precision == "bf16"):
+        with self._precisely():
             options = {"batch_size": len(samples), "verbose": False, "num_workers": 0, **asked}
             hypotheses = self.model.transcribe(samples, **options)
         if isinstance(hypotheses, tuple):  # older transducers: (best, all)
             hypotheses = hypotheses[0]
         return list(hypotheses or ())
+
+    def _precisely(self) -> AbstractContextManager[None]:
+        return _bf16_encoder(self.model, self.precision == "bf16")
 
     def _give_back_memory(self, error: Exception, size: int) -> None:
         import torch
@@ -116,6 +128,13 @@ def listen(model: Any, audio: Mapping[str, Path], *, exact: bool = False) -> dic
     """Transcribe with a model between two epochs of its training; ``exact`` decodes in fp32 whatever the device."""
     config = TranscriptionConfig(precision="fp32" if exact else "auto")
     return NemoTranscriber.from_model(model, "in training", "", config).transcribe(audio)
+
+
+def _read(path: Path) -> NDArray[np.float32] | AudioError:
+    try:
+        return read_speech(path)
+    except AudioError as error:
+        return error
 
 
 def _text_of(hypothesis: Any) -> str:
