@@ -3,10 +3,11 @@
     python benchmarks/frontier.py CYCLE --out trials.jsonl --trial "" --trial "epochs=3 match_weight=300" --seeds 42 43
 
 CYCLE is the folder of a finished cycle with replayed rows (``clinical-asr demo`` leaves one). Every trial is a recipe
-(``--recipe``, with the named keys changed), trained by the product's own engine on all training rows; the weights
-of its last epoch are judged at every factor back to the base: held-out rows of taught terms, the guard set, the rows
-that choose, and ``--wide`` further rows of general speech, whose many words place a rise to a tenth of a point. Nothing
-is chosen here. ``--jobs`` processes work side by side, on one GPU or on the cores. A line of JSON a trial and seed.
+(``--recipe``, with the named keys changed), trained by the product's own engine on the training rows, all of them with
+``selection_fraction=0``; the weights of its last epoch are judged at every factor back to the base: held-out rows of
+taught terms, the guard set, the rows that choose, and ``--wide`` further rows of general speech, whose many words place
+a rise to a tenth of a point. Nothing is chosen here. ``--jobs`` processes work side by side, on one GPU or on the
+cores. A line of JSON a trial and seed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import yaml
 
 from clinical_asr.config import TrainingConfig, load_recipe
 from clinical_asr.error_count import ErrorCount
-from clinical_asr.finetune import draw_replay
+from clinical_asr.finetune import divide, draw_replay
 from clinical_asr.jsonl import read_rows
 from clinical_asr.judge import Recordings, rates
 from clinical_asr.metrics import word_errors_batch
@@ -51,7 +52,7 @@ def trial(told: str, recipe: str, seed: int) -> Trial:
     changes = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in told.split())}
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
     config = msgspec.structs.replace(load_recipe(recipe), **changes)
-    return Trial(told, msgspec.structs.replace(config, seed=seed, selection_fraction=0.0, factors=(1.0,)))
+    return Trial(told, msgspec.structs.replace(config, seed=seed, factors=(1.0,)))
 
 
 def sides(cycle: Path, wide: Path | None) -> dict[str, Recordings]:
@@ -75,9 +76,10 @@ def stratum(row: Utterance) -> str:
 
 
 def job(asked: argparse.Namespace, one: Trial, output: Path) -> TrainingJob:
-    """As ``finetune`` makes it, but every training row is trained on."""
+    """As ``finetune`` makes it; rows that would choose are left out and choose nothing."""
     cycle, spoken = asked.cycle, asked.replay or asked.cycle / "general" / "replay_manifest.jsonl"
-    rows, general = read_rows(cycle / "train.jsonl", ClinicalUtterance), read_rows(spoken, Utterance)
+    rows, _ = divide(read_rows(cycle / "train.jsonl", ClinicalUtterance), one.config)
+    general = read_rows(spoken, Utterance)
     pool = draw_replay(general, one.config, len(rows), set()) if one.config.replay_ratio else []
     clinical = [Example(row.id, cycle / row.audio_filepath, row.text, row.duration) for row in rows]
     replay = [

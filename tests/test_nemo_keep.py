@@ -109,7 +109,7 @@ def test_an_epoch_that_has_left_the_margin_is_not_the_best_one(job: TrainingJob)
 
 def test_an_epoch_that_has_left_the_margin_but_learnt_more_is_set_back(job: TrainingJob) -> None:
     """Where factors lead back to the base: an early epoch inside the margin has only learnt less."""
-    told = iter([(0.9, 0.0), (0.8, 0.001), (0.3, 0.02), (0.35, 0.002), (0.4, 0.002)])  # base, three epochs, factor 0.5
+    told = iter([(0.9, 0.0), (0.8, 0.001), (0.3, 0.02), (0.45, 0.002), (0.4, 0.002)])  # base, three epochs, factor 0.5
 
     def evaluate(model: Any) -> dict[str, float | None]:
         ker, rise = next(told)
@@ -118,6 +118,12 @@ def test_an_epoch_that_has_left_the_margin_but_learnt_more_is_set_back(job: Trai
     report = train(with_config(job, epochs=3, factors=(0.5, 1.0)), evaluate)
     assert report.best_epoch == 2 and report.chosen is not None
     assert (report.chosen.epoch, report.chosen.factor, report.chosen.metrics["ker"]) == (2, 0.5, 0.4)
+
+
+def test_the_last_epoch_is_taken_if_chance_alone_may_have_made_it_worse(job: TrainingJob) -> None:
+    kers = iter([0.9, 0.8, 0.3, 0.35, 0.5])  # the base, three epochs, factor 0.5
+    report = train(with_config(job, epochs=3, factors=(0.5, 1.0)), lambda model: {"ker": next(kers), "wer": 0.1})
+    assert report.best_epoch == 3 and report.chosen is not None and report.chosen.factor == 1.0
 
 
 def distance(model: Any, anchor: Anchor, batches: Batches, known: set[int]) -> float:

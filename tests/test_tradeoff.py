@@ -11,7 +11,7 @@ import pytest
 from clinical_asr import tradeoff
 from clinical_asr.evidence import comparison_grounds
 from clinical_asr.jsonl import read_json, write_json
-from clinical_asr.training import Candidate, Margins, Selection, choose
+from clinical_asr.training import Candidate, Margins, Selection, strongest
 from test_comparison import compared
 
 
@@ -22,21 +22,21 @@ def candidate(factor: float, ker: float, rise: float | None, high: float | None 
 
 def selection(*candidates: Candidate) -> Selection:
     base = {"ker": 0.9, "wer": 0.2, "guard_wer": 0.02, "guard_rise": 0.0, "guard_high": 0.0}
-    return Selection(("a", "b"), 236, base, candidates, choose(candidates, Margins()), Margins())
+    return Selection(("a", "b"), 236, base, candidates, strongest(candidates, Margins()), Margins())
 
 
 THREE = (candidate(0.5, 0.4, 0.001, 0.003), candidate(0.75, 0.2, 0.003, 0.006), candidate(1.0, 0.1, 0.02, 0.03))
 
 
 def test_the_lowest_ker_inside_the_margin_is_chosen() -> None:
-    assert choose(THREE, Margins()).factor == 0.75
-    assert choose(THREE, Margins(0.05, 0.05)).factor == 1.0
-    assert choose(THREE, Margins(0.003, 0.004)).factor == 0.5, "the interval's upper end counts as well"
+    assert strongest(THREE, Margins()).factor == 0.75
+    assert strongest(THREE, Margins(0.05, 0.05)).factor == 1.0
+    assert strongest(THREE, Margins(0.003, 0.004)).factor == 0.5, "the interval's upper end counts as well"
 
 
 def test_without_general_speech_the_lowest_ker_is_chosen() -> None:
     blind = [candidate(factor, ker, None) for factor, ker in ((0.5, 0.4), (1.0, 0.1))]
-    assert choose(blind, Margins()).factor == 1.0 and choose(blind, Margins()).inside(Margins())
+    assert strongest(blind, Margins()).factor == 1.0 and strongest(blind, Margins()).inside(Margins())
 
 
 def test_with_none_inside_the_one_that_costs_least_is_written_and_said_to_be_outside() -> None:

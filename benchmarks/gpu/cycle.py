@@ -38,12 +38,12 @@ def make_base(path: Path, tiny: bool, kind: str = "tdt") -> Path:
     return path
 
 
-def command(base: Path, out: Path, recipe: str) -> list[str]:
+def command(base: Path, out: Path, recipe: str, fit: bool = False) -> list[str]:
     """135 rows, as in a first benchmark of a ward: 45 terms in three contexts, one voice each."""
     return [
         "-m", "clinical_asr", "cycle", "--terms", str(ROOT / "examples" / "terms.csv"),
         "--base", str(base), "--out", str(out), "--recipe", recipe, "--contexts-per-term", "3",
-        "--voices-per-sentence", "1", "--waive-audition", WAIVER,
+        "--voices-per-sentence", "1", "--waive-audition", WAIVER, *(["--fit"] if fit else []),
     ]  # fmt: skip
 
 
@@ -83,6 +83,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the base and of the cycle; start empty")
     parser.add_argument("--record", type=Path, help="JSON file to write; printed in any case")
     parser.add_argument("--recipe", default="smoke")
+    parser.add_argument("--fit", action="store_true", help="try the longest rows on the card first, as `cycle --fit`")
     parser.add_argument("--tiny", action="store_true", help="a two-layer model: rehearse on any machine")
     parser.add_argument("--kind", default="tdt", choices=("tdt", "rnnt", "ctc"), help="the base's decoder")
     parser.add_argument("--clips", type=int, default=0, help="also time transcription, with so many clips")
@@ -100,7 +101,7 @@ def main() -> None:
     """Make the base, run the cycle, then what it is compared with; write the record after each."""
     asked = arguments()
     base = make_base(asked.out / "base.nemo", asked.tiny, asked.kind)
-    run = watch(command(base, asked.out, asked.recipe), asked.out / "cycle.json")
+    run = watch(command(base, asked.out, asked.recipe, asked.fit), asked.out / "cycle.json")
     if run["exit_code"] not in (0, 4, 5):
         sys.exit(f"the cycle ended with exit code {run['exit_code']}: no decision about a trained model")
     found = record(asked.out, run)

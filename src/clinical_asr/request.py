@@ -52,7 +52,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     waiver: str = ""
     """Typed sentence that stands in for a person's listening; it goes to ``cycle_notes.md``."""
     contexts_per_term: int = 4
-    guard_rows: int = 240
+    guard_rows: int = 480
     selection_rows: int = 472
     synthesis: SynthesisConfig
     guard_voices: tuple[str, ...]

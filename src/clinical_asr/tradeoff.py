@@ -57,7 +57,8 @@ def _standing(candidate: Candidate, selection: Selection) -> str:
 def said(selection: Selection) -> str:
     """By which rule, on which rows."""
     chose = f"{len(selection.rows)} clinical rows taken out of training" if selection.rows else "the validation rows"
-    rule = f"the lowest KER with general WER at most {100 * selection.margins.rise:.2f} points over the base's"
+    limit = f"{100 * selection.margins.rise:.2f} points"
+    rule = f"the largest factor with general WER at most {limit} over the base's that hears as many terms"
     rows = f"{chose} and {selection.general_rows} general ones{harder(selection.margins)}"
     return f"Chosen: {rule}, on {rows}. What decides is elsewhere."
 

@@ -118,6 +118,30 @@ def choose(candidates: Sequence[AnyWeighed], margins: Margins) -> AnyWeighed:
     return min(candidates, key=lambda candidate: rank(candidate, margins))
 
 
+CHANCE = 0.1
+"""KER by which two models may differ on the few rows that choose without one being the better: three rows of thirty."""
+
+
+def strongest(candidates: Sequence[Candidate], margins: Margins) -> Candidate:
+    """The largest factor among those inside the margins, unless it clearly hears fewer terms; else what costs least.
+
+    That more of what was learnt hears more terms is known from every training in docs/lab-notes.md; a handful of rows
+    tells it worse, and a tie on them would give terms away for nothing. What it may cost, the margins say.
+
+    >>> told = [(factor, {"ker": ker, "guard_rise": rise})
+    ...         for factor, ker, rise in ((0.7, 0.35, 0.001), (0.8, 0.4, 0.002), (0.9, 0.4, 0.003), (1.0, 0.3, 0.02))]
+    >>> found = [Candidate(5, factor, metrics) for factor, metrics in told]
+    >>> strongest(found, Margins()).factor, strongest(found[3:], Margins()).inside(Margins())
+    (0.9, False)
+    """
+    inside = [candidate for candidate in candidates if candidate.inside(margins)]
+    if not inside:
+        return choose(candidates, margins)
+    lowest = min(score_key(candidate.metrics)[0] for candidate in inside)
+    able = (candidate for candidate in inside if score_key(candidate.metrics)[0] <= lowest + CHANCE)
+    return max(able, key=lambda candidate: candidate.factor)
+
+
 def rank(candidate: Weighed, margins: Margins) -> tuple[bool, float, float, float]:
     """Smaller is better: inside the margins, then KER, WER and cost; outside of them what costs least.
 
@@ -145,6 +169,18 @@ def promise(candidate: Weighed) -> tuple[float, float, float]:
     """
     ker, wer = score_key(candidate.metrics)
     return ker, candidate.metrics.get("guard_rise") or 0.0, wer
+
+
+def as_good(metrics: Mapping[str, float | None], earlier: Sequence[Mapping[str, float | None]]) -> bool:
+    """False for an epoch that clearly hears fewer terms than an earlier one.
+
+    For recipes whose schedule ends with their last epoch: that one is meant, and chance should not pick another.
+
+    >>> [as_good({"ker": ker}, [{"ker": 0.5}, {"ker": 0.4}]) for ker in (0.3, 0.45, 0.51)]
+    [True, True, False]
+    """
+    lowest = min((score_key(each)[0] for each in earlier), default=math.inf)
+    return score_key(metrics)[0] <= lowest + CHANCE
 
 
 def score_key(metrics: Mapping[str, float | None]) -> tuple[float, float]:

@@ -87,7 +87,7 @@ def cycle(
     voices_per_sentence: Annotated[int, typer.Option(help="Voices that say each sentence.")] = 2,
     noise_levels: o.NoiseLevels = o.NOISE_LEVELS,
     contexts_per_term: Annotated[int, typer.Option(help="Sentences per term, 3 or more.")] = 4,
-    guard_rows: Annotated[int, typer.Option(help="Rows of general speech to speak for the guard set.")] = 240,
+    guard_rows: Annotated[int, typer.Option(help="Rows of general speech to speak for the guard set.")] = 480,
     hold_out_voices: Annotated[int, typer.Option(help="Whole voices kept out of training.")] = 0,
     hold_out_sentences: Annotated[float, typer.Option(help="Share of sentences kept out, in every voice.")] = 0.1,
     hold_out_terms: Annotated[int, typer.Option(help="Whole terms kept out of training.")] = 0,

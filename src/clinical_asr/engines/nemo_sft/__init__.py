@@ -39,7 +39,7 @@ from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION
 from clinical_asr.errors import ConfigError, TrainingError
 from clinical_asr.nemo_file import Architecture, import_nemo, restore
 from clinical_asr.records import Seconds
-from clinical_asr.training import Candidate, Evaluate, Example, Margins, OnStep, TrainingJob, TrainingReport, choose
+from clinical_asr.training import Candidate, Evaluate, Example, Margins, OnStep, TrainingJob, TrainingReport, strongest
 
 __all__ = ["NO_MEMORY", "train"]
 
@@ -282,7 +282,7 @@ def _halve_batch(run: Run, error: MemoryError) -> None:
 
 def _use(model: Any, start: Start, keeper: Keeper, found: list[Candidate], margins: Margins) -> Candidate | None:
     """Load what is chosen among the candidates, or the first factor where nobody judges."""
-    chosen = choose(found, margins) if found else None
+    chosen = strongest(found, margins) if found else None
     factor = chosen.factor if chosen else keeper.config.factors[0]
     if factor != 1.0:
         model.load_state_dict(start.mixed(weights_of(model), factor))

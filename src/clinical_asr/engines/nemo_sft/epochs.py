@@ -17,7 +17,7 @@ from clinical_asr.engines.nemo_sft.batches import Batches
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, Gradients
 from clinical_asr.engines.nemo_sft.store import WorkFolder
 from clinical_asr.errors import TrainingError
-from clinical_asr.training import Candidate, EpochReport, Evaluate, Margins, OnStep, promise, rank
+from clinical_asr.training import Candidate, EpochReport, Evaluate, Margins, OnStep, as_good, promise, rank
 
 
 class Keeper:
@@ -148,7 +148,10 @@ class Keeper:
     def _is_best(self, metrics: Mapping[str, float | None]) -> bool:
         if not self.best_epoch or self.evaluate is None:
             return True
-        key = promise if min(self.config.factors) < 1 else partial(rank, margins=self.margins)
+        set_back = min(self.config.factors) < 1
+        if set_back and not self.config.early_stop_patience:
+            return as_good(metrics, [report.metrics for report in self.reports[:-1]])
+        key = promise if set_back else partial(rank, margins=self.margins)
         best = Candidate(self.best_epoch, 1.0, self.reports[self.best_epoch - 1].metrics)
         return key(Candidate(self.epoch, 1.0, dict(metrics))) < key(best)
 
