@@ -25,7 +25,7 @@ from clinical_asr.engines.nemo_sft.mixing import Start, candidates
 from clinical_asr.engines.nemo_sft.ranks import ALONE, World
 from clinical_asr.engines.nemo_sft.rehearsal import Card, LongestRows, TooLarge, rehearse
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, learnt_by_heart
-from clinical_asr.engines.nemo_sft.sharing import Share, weighted, whole_batch_norm
+from clinical_asr.engines.nemo_sft.sharing import Share, gathered, weighted, whole_batch_norm
 from clinical_asr.engines.nemo_sft.store import WorkFolder
 from clinical_asr.engines.nemo_sft.surroundings import (
     loss_for,
@@ -200,6 +200,7 @@ def _fit(
             loss_for(model, run),
             frozen_parts(model, run.config),
             anchored(model, keeper.anchor),
+            gathered(model, share),
             weighted(model, share),
             whole_batch_norm(model, share),
             tempfile.TemporaryDirectory() as scratch,
@@ -218,7 +219,7 @@ def _lightning_fit(run: Run, model: Any, keeper: Keeper | LongestRows, epochs: i
     trainer = Trainer(
         max_epochs=epochs,
         accelerator="gpu" if run.device == "cuda" else "cpu",
-        **run.world.trainer(model),
+        **run.world.trainer(run.device),
         precision=run.config.precision,
         accumulate_grad_batches=run.config.accumulate_grad_batches,
         callbacks=[as_callback(keeper)],

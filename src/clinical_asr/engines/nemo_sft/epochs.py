@@ -64,6 +64,7 @@ class Keeper:
     def start_epoch(self, model: Any) -> None:
         """Seed everything that draws: shuffling, dropout, dither, SpecAugment."""
         keep_still(model, self.config)
+        self.share.gather(model)
         self.epoch = len(self.reports) + 1
         self.batches.epoch = self.epoch
         seed_everything(model, self.config.seed, self.epoch, self.world.rank)
@@ -76,7 +77,11 @@ class Keeper:
             self.anchor.rows = self.share.fed(self.plan[number])
 
     def before_step(self, model: Any) -> None:
-        """Clip the gradients; leave out a step where they are no numbers. Raises TrainingError if they never are."""
+        """Average the gradients over the processes and clip them; leave out a step where they are no numbers.
+
+        Raises TrainingError if they never are.
+        """
+        self.share.average()
         where = f"epoch {self.epoch}, step {self.steps + 1}"
         self.gradients.check(list(model.parameters()), where, self.config.gradient_clip)
 

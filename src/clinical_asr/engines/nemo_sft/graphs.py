@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from clinical_asr.engines.nemo_sft.sharing import normalised, zeroed_in_place
+
 FRAMES = 64
 """Of features, 10 ms each, to whose multiple a batch is padded: about ten graphs serve clips of 2 to 10 s."""
 WARM_UP = 3
@@ -36,17 +38,12 @@ def graphed(model: Any, batch_size: int, notes: list[str]) -> Iterator[None]:
         return
     graphs = Graphs(model.encoder, batch_size, notes)
     model.encoder.forward = graphs
-    model.optimizer_zero_grad = _zero_in_place
     try:
-        yield
+        with zeroed_in_place(model):  # a graph adds to the gradients that it has met when it was recorded
+            yield
     finally:
-        del model.encoder.forward, model.optimizer_zero_grad
+        del model.encoder.forward
         graphs.clear()
-
-
-def _zero_in_place(_epoch: int, _batch_idx: int, optimizer: Any) -> None:
-    """Lightning's hook: a graph adds to the gradients that it has met when it was recorded, so they must stay."""
-    optimizer.zero_grad(set_to_none=False)
 
 
 def obstacle(encoder: Any) -> str:
@@ -122,12 +119,14 @@ class Graphs:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """No garbage is collected while open: an old graph that is destroyed meanwhile would spoil a recording."""
+    was_on = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_on:
+            gc.enable()
 
 
 def padded(frames: int) -> int:
@@ -216,8 +215,6 @@ def counted(encoder: Any, inside: Any) -> Iterator[None]:
     What is padded so that a graph can serve would otherwise weigh on them.
     """
     from torch.nn.modules.batchnorm import _BatchNorm
-
-    from clinical_asr.engines.nemo_sft.sharing import normalised
 
     live = [module for module in encoder.modules() if isinstance(module, _BatchNorm) and module.training]
     for norm in live:

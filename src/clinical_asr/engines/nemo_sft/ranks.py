@@ -145,18 +145,16 @@ class World:
                 module.sync_max_audio_length = False
         return model
 
-    def trainer(self, model: Any) -> dict[str, Any]:
-        """What Lightning's trainer must know of it."""
+    def trainer(self, device: str) -> dict[str, Any]:
+        """What Lightning's trainer must know: its own device, and nothing of the other processes.
+
+        They share their gradients before each step (``sharing.gathered``), which Lightning need not see.
+        """
         if self.size == 1:
             return {"devices": 1}
-        from lightning.pytorch.plugins.environments import TorchElasticEnvironment
-        from lightning.pytorch.strategies import DDPStrategy
+        from lightning.pytorch.plugins.environments import LightningEnvironment
 
-        skips = bool(sum(getattr(model.encoder, "layer_drop_probs", None) or [0.0]))
-        # Buffers are alike or of each process's own length (positions): to copy them would be wrong or useless.
-        strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=skips, timeout=A_STEP)
-        layout = {"devices": self.local_size, "num_nodes": self.size // self.local_size}
-        return {**layout, "strategy": strategy, "plugins": [TorchElasticEnvironment()]}
+        return {"devices": [self.local_rank] if device == "cuda" else 1, "plugins": [LightningEnvironment()]}
 
     def obeys(self) -> None:
         """End at once when ``torchrun`` says so: Lightning would wait for a step that cannot come any more."""

@@ -1,8 +1,11 @@
 """One batch over several processes, with the gradient that a single process would have found.
 
-Each process takes every n-th row of the batch. Distributed training averages the processes' gradients, so a process's
+Each process takes every n-th row of the batch. The processes' gradients are averaged before each step, so a process's
 loss counts by its share of the batch, times their number: the average is then the loss of the whole batch. A process
 without a row of its own goes through the motions with another's row, which counts nothing.
+
+Why not PyTorch's DistributedDataParallel: it exchanges gradients while they are found, through hooks that a recorded
+step (``graphs``) does not run, and recording is worth more than the overlap (benchmarks/gpu/README.md).
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ class Share:
         self.world, self.targets, self.reduction = world, targets, reduction
         self.mine: list[int] = []
         self.loss_weight = self.row_weight = 1.0
+        self.gradients: Any = None
+        """All of them in one buffer, where several processes train."""
 
     def rows_of(self, batch: list[int]) -> list[int]:
         """Rows of a batch that are this process's own.
@@ -50,6 +55,54 @@ class Share:
             self.loss_weight = self.world.size * tokens[0] / tokens[1]
         elif self.reduction == "sum":
             self.loss_weight = float(self.world.size * bool(self.mine))
+
+
+    def gather(self, model: Any) -> None:
+        """Lay all gradients into one buffer, once Lightning has thrown away what it found: one call then sums them."""
+        if self.world.size == 1 or self.gradients is not None:
+            return
+        import torch
+
+        moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        sizes = [parameter.numel() for parameter in moving]
+        self.gradients = torch.zeros(sum(sizes), dtype=moving[0].dtype, device=moving[0].device)
+        for parameter, part in zip(moving, self.gradients.split(sizes), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def average(self) -> None:
+        """Before a step: the gradients of each process become those of the whole batch."""
+        if self.gradients is not None:
+            import torch.distributed as dist
+
+            dist.all_reduce(self.gradients)
+            self.gradients /= self.world.size
+
+
+@contextmanager
+def gathered(model: Any, share: Share) -> Iterator[None]:
+    """While open, the gradients of several processes may lie in one buffer each (``Share.gather``)."""
+    if share.world.size == 1:
+        yield
+        return
+    try:
+        with zeroed_in_place(model):
+            yield
+    finally:
+        share.gradients = None
+        model.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def zeroed_in_place(model: Any) -> Iterator[None]:
+    """While open, Lightning leaves gradients where they are: whoever knows their places goes on adding to them."""
+    before = vars(model).get("optimizer_zero_grad")
+    model.optimizer_zero_grad = lambda _epoch, _batch_idx, optimizer: optimizer.zero_grad(set_to_none=False)
+    try:
+        yield
+    finally:
+        del model.optimizer_zero_grad
+        if before is not None:
+            model.optimizer_zero_grad = before
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING, Any
 
 from clinical_asr.engines.nemo_sft.graphs import graphed
+from clinical_asr.engines.nemo_sft.sharing import Share
 from clinical_asr.engines.nemo_sft.tdt_loss import device_agnostic_tdt_loss
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ def staying(model: Any) -> Iterator[None]:
 
 
 def recorded(model: Any, run: Run) -> AbstractContextManager[None]:
-    """Several processes exchange gradients while they are found, which cannot be recorded."""
-    alone_on_gpu = run.device == "cuda" and run.world.size == 1
-    return graphed(model, run.config.batch_size, run.notes) if alone_on_gpu and run.graphs else nullcontext()
+    """Steps as graphs, on a GPU. Where BatchNorm asks the other processes in mid-pass, nothing can be recorded."""
+    asks = run.world.size > 1 and not run.config.freeze_batch_norm
+    if run.device != "cuda" or not run.graphs or asks:
+        return nullcontext()
+    return graphed(model, len(Share(run.world).rows_of([0] * run.config.batch_size)), run.notes)
 
 
 @contextmanager
