@@ -236,3 +236,12 @@ def test_two_boards_say_what_they_cannot_say(tmp_path: Path) -> None:
         )
     done = run(*map(str, paths))
     assert done.returncode == 4 and "0.500 -> 0.100" in done.stdout and "trained on" in done.stdout
+
+
+def test_a_decision_that_lies_elsewhere_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.json").write_text("{}")
+    folder = tmp_path / "cycle1"
+    folder.mkdir()
+    (folder / "decision.json").symlink_to(tmp_path / "elsewhere.json")
+    done = run(str(folder))
+    assert done.returncode == 2 and "is a link that leads out of its folder" in done.stderr

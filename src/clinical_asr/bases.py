@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from clinical_asr.cycle import file_digest
+from clinical_asr.cycle import FileState, file_digest, file_state
 from clinical_asr.errors import ConfigError, ModelError
 from clinical_asr.jsonl import settle, write_text
 from clinical_asr.nemo_file import Architecture, read_architecture
@@ -117,7 +117,7 @@ def _architecture_rules(base: Architecture) -> list[tuple[bool, str, str]]:
     ]
 
 
-_digests: dict[tuple[str, int, int], str] = {}
+_digests: dict[FileState, str] = {}
 
 
 def base_digest(path: Path) -> str:
@@ -126,10 +126,9 @@ def base_digest(path: Path) -> str:
     Raises ModelError if a ``.sha256`` file beside it says otherwise.
     """
     try:
-        status = path.stat()
+        key = file_state(path)
     except OSError:
         raise ModelError("no such file", where=str(path), mend="check the path of the base") from None
-    key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
     if key not in _digests:
         _digests[key] = file_digest(path)
     _check_sidecar(path, _digests[key])

@@ -172,6 +172,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+FileState = tuple[str, int, int, int]
+
+
+def file_state(path: Path) -> FileState:
+    """What changes when a file does: a name for what was once read of it, as long as this process lives."""
+    status = path.stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino
+
+
 def manifest_digest(ids: Iterable[str]) -> str:
     """Identity of a set of rows, whatever their order: 16 hex digits.
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 from clinical_asr.architecture import Architecture, architecture_of
 from clinical_asr.archive import CONFIG, DO_NOT_USE, WEIGHTS, Archive, one_line, opened
 from clinical_asr.checkpoint import Tensor, tensors_of
+from clinical_asr.cycle import file_state
 from clinical_asr.errors import MissingDependency, ModelError
 from clinical_asr.model_config import check_config, parse_config
 
@@ -60,12 +61,11 @@ def check_archive(path: Path) -> None:
     nothing but tensors; no other member is a pickle. A file that has passed and not changed since is not read again by
     this process. Raises ModelError.
     """
-    status = path.stat() if path.exists() else None
-    key = (path.resolve(), status.st_size, status.st_mtime_ns, status.st_ino) if status else None
-    if key in _passed:
+    state = file_state(path) if path.exists() else None
+    if state in _passed:
         return
     _read_all(path)
-    _passed.add(key)
+    _passed.add(state)
 
 
 def _read_all(path: Path) -> None:
@@ -138,8 +138,7 @@ class _Kept:
 
     @staticmethod
     def _key_of(path: Path, device: str) -> tuple[Any, ...]:
-        status = path.stat()
-        return str(path.resolve()), status.st_size, status.st_mtime_ns, device
+        return *file_state(path), device
 
 
 _kept = _Kept()

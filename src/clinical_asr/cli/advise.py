@@ -75,6 +75,8 @@ def _with_evidence(known: Situation, paths: list[Path]) -> Situation:
         decided = paths[0] / "decision.json"
         if not decided.is_file():
             raise ConfigError("holds no decision.json", str(paths[0]), "finish the cycle: the same command continues")
+        if decided.resolve().parent != paths[0].resolve():  # an agent may read its project's folder and nothing else
+            raise ConfigError("is a link that leads out of its folder", str(decided), "put the file itself there")
         return replace(known, decision=read_json(decided, Decision), folder=str(paths[0]))
     if len(paths) > 2:
         raise ConfigError(f"{len(paths)} files", "advise", "give a cycle's folder, or one or two leaderboards")
