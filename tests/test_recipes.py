@@ -60,6 +60,10 @@ def test_settings_that_cannot_work_are_refused_by_name(tmp_path: Path, change: d
         load_recipe(str(tmp_path / "own.yaml"))
 
 
+def test_no_recipe_is_frugal_unless_it_is_asked_to_be() -> None:
+    assert not any(load_recipe(name).frugal for name in recipe_names())
+
+
 def test_production_warms_up_for_an_epoch_and_has_patience() -> None:
     recipe = load_recipe("production")
     assert 10 <= recipe.epochs <= 30

@@ -167,6 +167,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Epochs without a better validation score before training stops; 0 never stops early."""
     max_duration: Seconds = 40.0
     """Longer rows are excluded with a reason, never silently."""
+    frugal: bool = False
+    """Less GPU memory for more time: layers are computed again, AdamW's moments take 8 bits. Needs extra ``frugal``."""
     seed: int = 42
     """Seed of shuffling, dropout and SpecAugment."""
 

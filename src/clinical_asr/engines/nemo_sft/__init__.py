@@ -21,6 +21,7 @@ from clinical_asr.engines.nemo_sft import machine
 from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored, frozen_parts
 from clinical_asr.engines.nemo_sft.batches import Batches, tokenize
 from clinical_asr.engines.nemo_sft.epochs import Keeper, as_callback, weights_of
+from clinical_asr.engines.nemo_sft.frugal import require, saving
 from clinical_asr.engines.nemo_sft.mixing import Start, candidates
 from clinical_asr.engines.nemo_sft.ranks import ALONE, World
 from clinical_asr.engines.nemo_sft.rehearsal import Card, LongestRows, TooLarge, rehearse
@@ -158,6 +159,7 @@ def _prepare(job: TrainingJob, world: World) -> Run:
         mend = "raise it (and lower accumulate_grad_batches), or use fewer processes"
         raise ConfigError(f"of {job.config.batch_size} cannot be shared by {world.size} processes", "batch_size", mend)
     import_nemo()
+    require(job.config)
     device = machine.device()
     precision = machine.precision(job.config.precision, device)
     run = Run(job, architecture, device, msgspec.structs.replace(job.config, precision=precision), world)
@@ -196,6 +198,7 @@ def _fit(
     if remaining > 0 and not keeper.patience_is_out:
         with (
             recipe_optimiser(model, run),
+            saving(model, run),
             masks_of(model, run),
             loss_for(model, run),
             frozen_parts(model, run.config),
@@ -274,6 +277,7 @@ def _halve_batch(run: Run, error: MemoryError) -> None:
         raise TrainingError(NO_MEMORY, f"batch of {run.config.batch_size} on {run.world.size} GPUs", mend) from error
     if run.config.batch_size == 1:
         mend = "use a larger GPU, or a lower max_duration"
+        mend = mend if run.config.frugal else f"set frugal: true in the recipe, {mend}"
         raise TrainingError("the GPU's memory is too small for one row", mend=mend) from error
     run.config = halved(run.config)
     smaller, batches = run.config.batch_size, run.config.accumulate_grad_batches

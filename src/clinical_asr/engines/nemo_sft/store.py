@@ -72,9 +72,11 @@ class WorkFolder:
 
 
 def _bytes(value: Any) -> int:
-    """Of all tensors in a nest of dicts and lists."""
+    """Of all tensors in a nest of dicts and lists; of a tensor that is made of others, theirs."""
     if isinstance(value, dict):
         value = list(value.values())
+    if hasattr(value, "__tensor_flatten__"):
+        value = [getattr(value, name) for name in value.__tensor_flatten__()[0]]
     if isinstance(value, list | tuple):
         return sum(map(_bytes, value))
     return int(getattr(value, "nbytes", 0))

@@ -25,9 +25,10 @@ def staying(model: Any) -> Iterator[None]:
 
 
 def recorded(model: Any, run: Run) -> AbstractContextManager[None]:
-    """Steps as graphs, on a GPU. Where BatchNorm asks the other processes in mid-pass, nothing can be recorded."""
+    """Steps as graphs, on a GPU. A frugal run computes layers twice, and where BatchNorm asks the other processes in
+    mid-pass nothing can be recorded."""
     asks = run.world.size > 1 and not run.config.freeze_batch_norm
-    if run.device != "cuda" or not run.graphs or asks:
+    if run.device != "cuda" or not run.graphs or run.config.frugal or asks:
         return nullcontext()
     return graphed(model, len(Share(run.world).rows_of([0] * run.config.batch_size)), run.notes)
 
