@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 NAME = "clinical-asr-flywheel"
-EXTRAS = frozenset({"nemo", "riva", "ray", "agent"})
+EXTRAS = frozenset({"nemo", "frugal", "riva", "ray", "agent"})
 """What a user installs; ``dev`` is for those who change the code, ``designer`` for those who ask for it."""
 TOOLS = ROOT / "build" / "tools" / "bin"
 

@@ -20,13 +20,14 @@ SPELLINGS = {
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0", "python software foundation license": "PSF-2.0",
 }  # fmt: skip
 """How authors write it -> SPDX; "BSD" stays where they do not say which."""
-UNSAID = {("espeakng-loader", "0.2.4"): "GPL-3.0-or-later"}
+UNSAID = {("espeakng-loader", "0.2.4"): "GPL-3.0-or-later", ("torchao", "0.18.0"): "BSD-3-Clause"}
 """Packages whose metadata say nothing, with what is known of them; for this version only, so that it is read again."""
 CARRIED = {
     "espeakng-loader": "that of the eSpeak NG library and voice data inside; its own few lines state none",
     "ray": "carries psutil and colorama (BSD-3-Clause), and gRPC",
     "soundfile": "carries libsndfile: LGPL-2.1-or-later",
     "soxr": "carries libsoxr",
+    "torchao": "by the licence text inside; its wheel also installs its own tests, as a package named `test`",
     "text-unidecode": "a choice: we take the Artistic License",
 }
 """What the licence in the metadata does not tell."""
