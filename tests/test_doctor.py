@@ -46,6 +46,15 @@ def test_a_missing_library_names_the_command_that_brings_it(tmp_path: Path, monk
     assert not found.ok and "pip install 'clinical-asr-flywheel[nemo]'" in found.mend
 
 
+def test_what_only_a_frugal_recipe_needs_is_named_with_its_extra_and_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinical_asr.doctor._version", lambda _: None)
+    found = findings(tmp_path)["torchao"]
+    assert not found.ok and not found.required and found.needed_for == "finetune with frugal: true"
+    assert found.mend == "pip install 'clinical-asr-flywheel[frugal]'"
+
+
 def test_the_command_prints_json_without_the_key() -> None:
     result = CliRunner(env={"NVIDIA_API_KEY": SECRET}).invoke(app, ["doctor", "--json"])
     assert result.exit_code == 0 and SECRET not in result.output

@@ -40,7 +40,7 @@ class Finding:
 def examine(folder: Path, keys: Mapping[str, str]) -> list[Finding]:
     """All findings for work in ``folder``; of ``keys`` only the lengths are told."""
     checks: list[Callable[[], Finding]] = [
-        _python, _torch, _cuda, _nemo, _espeak, _mini_base, lambda: _disk(folder),
+        _python, _torch, _cuda, _nemo, _torchao, _espeak, _mini_base, lambda: _disk(folder),
     ]  # fmt: skip
     return [check() for check in checks] + [_key(name, keys.get(name, "")) for name in KEYS]
 
@@ -77,7 +77,7 @@ def _cuda() -> Finding:
     memory = properties.total_memory / 2**30
     bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: fp32 and a smaller batch"
     ok = memory >= MIN_VRAM_GB - 1  # a "16 GB" card reports a little less
-    mend = "" if ok else "use batch_size 2 or less, or a larger card"
+    mend = "" if ok else "set frugal: true in the recipe, use batch_size 2 or less, or a larger card"
     return Finding(name, ok, f"{properties.name}, {memory:.0f} GiB, {bf16}", needed_for, mend, required=False)
 
 
@@ -88,6 +88,14 @@ def _nemo() -> Finding:
     if version and not safe:
         mend += " (NeMo before 2.6.2 runs code hidden in a model file: CVE-2025-23304)"
     return Finding("NeMo", safe, version or "not installed", "hypotheses, finetune", mend)
+
+
+def _torchao() -> Finding:
+    """Only a recipe with ``frugal: true`` asks for it."""
+    version = _version("torchao")
+    mend = "" if version else "pip install 'clinical-asr-flywheel[frugal]'"
+    needed_for = "finetune with frugal: true"
+    return Finding("torchao", version is not None, version or "not installed", needed_for, mend, required=False)
 
 
 def _espeak() -> Finding:
