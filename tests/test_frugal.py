@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -155,6 +156,24 @@ def test_a_step_is_adamws_but_for_the_rounding_of_the_moments(torchao: None) -> 
     assert float((rounded - plain).norm() / (plain - start).norm()) < 0.05
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_a_compiled_step_is_the_same_but_for_the_order_of_sums(torchao: None) -> None:
+    (compiled, small), _ = moved(frugal.adamw(compiled=True))
+    (plain, exact), _ = moved(frugal.adamw(compiled=False))
+    assert torch.allclose(small, exact, atol=1e-6)
+    assert float((compiled - plain).norm() / plain.norm()) < 1e-5
+
+
+def test_where_nothing_can_be_compiled_the_reason_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_function: Any) -> Any:
+        raise RuntimeError("no C compiler\nfound")
+
+    assert frugal.why_eager("cpu") == "no GPU"
+    monkeypatch.setattr(torch, "compile", fails)
+    assert frugal.why_eager("cuda") == "RuntimeError: no C compiler found"
+
+
 def test_moments_take_a_byte_each_and_survive_the_disk(torchao: None, tmp_path: Path) -> None:
     _, optimiser = moved(frugal.adamw(compiled=False))
     state = optimiser.state_dict()
@@ -269,7 +288,9 @@ def fit(world: World, job: TrainingJob) -> list[float]:
 @on_cpu
 @pytest.mark.xdist_group("processes")
 def test_two_processes_find_the_losses_of_one(torchao: None, job: TrainingJob) -> None:
-    job = changed(job, frugal=True, distortion=False)
+    rows = tuple(dataclasses.replace(example, replayed=number > 5) for number, example in enumerate(job.examples))
+    job = changed(job, frugal=True, distortion=False, match_weight=30.0, replay_ratio=0.5)
+    job = dataclasses.replace(job, examples=rows)
     alone = fit(World(), dataclasses.replace(job, output=job.output.with_name("alone.nemo")))
     first, second = together(fit, job)
     assert second == [] and first[0] == pytest.approx(alone[0], rel=1e-4)
