@@ -16,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -97,20 +98,33 @@ def with_efficiency(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**each, "efficiency": round(each["rows_per_s"] / (alone * each["processes"]), 3)} for each in runs]
 
 
-def record(base: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Both series, and whether their curves agree."""
+def record(base: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Both series and whether their curves agree, as far as they have come: once more after each run."""
     data = write_data(arguments.out / "data", arguments.rows, arguments.tiny)
-    numbers, info = sorted({1, *arguments.processes}), {}
     series: dict[str, list[dict[str, Any]]] = {"same": [], "own": []}
-    for kind in series:
-        for number in numbers:
-            if kind == "own" and number == 1:  # one process has the whole batch: that was measured
-                series[kind].append(series["same"][0])
-                continue
-            batch = arguments.batch * (number if kind == "own" else 1)
-            recipe = write_recipe(arguments.out / f"{kind}.yaml", batch, arguments.epochs)
-            info = run(base, data, recipe, number)
-            series[kind].append(measured(info, number, batch))
+    for kind, number in plan(arguments.processes):
+        if kind == "own" and number == 1:  # one process has the whole batch: that was measured
+            series[kind].append(series["same"][0])
+            continue
+        batch = arguments.batch * (number if kind == "own" else 1)
+        info = run(base, data, write_recipe(arguments.out / f"{kind}.yaml", batch, arguments.epochs), number)
+        series[kind].append(measured(info, number, batch))
+        yield told(series, info, arguments)
+
+
+def plan(processes: Sequence[int]) -> list[tuple[str, int]]:
+    """What is run, in which order; one process comes first.
+
+    >>> plan([2])
+    [('same', 1), ('same', 2), ('own', 1), ('own', 2)]
+    """
+    return [(kind, number) for kind in ("same", "own") for number in sorted({1, *processes})]
+
+
+def told(
+    series: dict[str, list[dict[str, Any]]], info: dict[str, Any], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """The record of what has run so far."""
     limit = AGREE["tiny" if arguments.tiny else "parakeet"]
     return {
         "date": date.today().isoformat(),
@@ -118,7 +132,7 @@ def record(base: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "shape": "tiny" if arguments.tiny else "Parakeet TDT 0.6B v2, random weights",
         "rows": arguments.rows,
         "same_global_batch": with_efficiency(series["same"]),
-        "same_batch_a_process": with_efficiency(series["own"]),
+        "same_batch_a_process": with_efficiency(series["own"]) if series["own"] else [],
         "curves_apart": apart(series["same"]),
         "curves_agree": apart(series["same"]) <= limit,
     }
@@ -126,7 +140,7 @@ def record(base: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Make the base, run all, write the record; exit 1 if the loss curves differ."""
-    from cycle import make_base
+    from cycle import make_base, write
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of base, data and runs; start empty")
@@ -138,12 +152,10 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a two-layer model: rehearse on any machine")
     arguments = parser.parse_args()
     arguments.out = arguments.out.resolve()
-    found = record(make_base(arguments.out / "base.nemo", arguments.tiny), arguments)
-    text = json.dumps(found, indent=2)
-    print(text)
-    if arguments.record:
-        arguments.record.parent.mkdir(parents=True, exist_ok=True)
-        arguments.record.write_text(text + "\n")
+    found: dict[str, Any] = {}
+    for found in record(make_base(arguments.out / "base.nemo", arguments.tiny), arguments):
+        write(found, arguments.record)
+    print(json.dumps(found, indent=2))
     sys.exit(0 if found["curves_agree"] else "the loss curves differ: see curves_apart")
 
 

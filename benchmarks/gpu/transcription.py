@@ -71,6 +71,7 @@ class Side:
     """The process of one side: a line in, one pass over the clips, a line of JSON out."""
 
     def __init__(self, name: str, asked: list[str]) -> None:
+        self.name = name
         command = [sys.executable, str(Path(__file__).resolve()), "--side", name, *asked]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.loaded = self._answer()
@@ -79,7 +80,9 @@ class Side:
         """One pass."""
         assert self.process.stdin is not None
         print("again", file=self.process.stdin, flush=True)
-        return self._answer()
+        answer = self._answer()
+        print(f"{self.name}: {answer['seconds']} s", file=sys.stderr, flush=True)  # what is cut off has said so much
+        return answer
 
     def end(self) -> dict[str, Any]:
         """What the process needed in all."""
