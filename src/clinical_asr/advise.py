@@ -181,7 +181,7 @@ def _numbers(known: Situation) -> Iterator[Advice]:
 def _before_tuning() -> list[str]:
     return [
         "The verdict will rest on rows that training never heard and on general English; either can refuse it.",
-        "Three epochs on about 100 rows take minutes on a GPU of 16 GB; without one, --runner brev rents it and asks.",
+        "Training on about 100 rows takes minutes on a GPU of 16 GB; without one, --runner brev rents it and asks.",
     ]
 
 

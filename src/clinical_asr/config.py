@@ -160,11 +160,12 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     match_weight: float = 0.0
     """Weight of the distance to the base's own encoder output on replayed rows (relative mean square)."""
     factors: tuple[float, ...] = (1.0,)
-    """Candidates: ``(1 - factor) * base + factor * tuned`` weights; the best one inside the guard margin is kept."""
+    """Candidates: ``(1 - factor) * base + factor * tuned`` weights; the strongest inside the guard margin is kept."""
     selection_fraction: float = 0.0
     """Share of the training rows that chooses epoch and factor instead of being trained on; 0: validation rows do."""
     early_stop_patience: int = 0
-    """Epochs without a better validation score before training stops; 0 never stops early."""
+    """Epochs without a better score of what chooses before training stops. 0: never early, and where factors lead back
+    the last epoch is taken unless it is clearly worse than an earlier one."""
     max_duration: Seconds = 40.0
     """Longer rows are excluded with a reason, never silently."""
     frugal: bool = False
