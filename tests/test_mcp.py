@@ -155,6 +155,30 @@ def test_no_tool_takes_a_key_or_text_that_only_the_person_can_give(project: Path
     assert not [pair for pair in names if re.search(r"key|token|secret|passw|credential", pair[1])]
 
 
+@pytest.mark.parametrize("mode", ERAS)
+def test_no_tool_takes_the_address_of_a_cluster(project: Path, mode: str) -> None:
+    """What joins a Ray cluster runs on all of its machines: a tool may spread work over this one, never over others."""
+
+    async def talk(client: Client) -> dict[str, set[str]]:
+        return {tool.name: set(tool.input_schema["properties"]) for tool in (await client.list_tools()).tools}
+
+    offered = here(project, talk, mode=mode)
+    assert {name for name, options in offered.items() if "ray" in options} == {"audio", "hypotheses"}
+    assert not [one for options in offered.values() for one in options if re.search("cluster|address", one)]
+
+
+@pytest.mark.parametrize("name", ["audio", "hypotheses"])
+def test_nor_is_one_taken_that_was_never_offered(project: Path, name: str) -> None:
+    person = Person(**WILLING)
+    for address in ("auto", "127.0.0.1:6379", ""):
+        answer = call(project, name, {**LEAST[name], "ray": "2", "ray_address": address}, person)
+        assert answer["is_error"] and "has no argument 'ray_address'" in answer["error"]
+    assert person.asked == [] and nothing_started(project)
+    for worded in ("127.0.0.1:6379", "2 --ray-address=127.0.0.1:6379"):
+        answer = call(project, name, {**LEAST[name], "ray": worded}, person)
+        assert answer["exit_code"] == 2 and f"{worded!r} is no number of workers" in answer["errors"]
+
+
 def test_types_and_limits_come_from_the_command() -> None:
     properties = BOX.tools["advise"].schema["properties"]
     assert properties["priority_ker"] == {
@@ -407,11 +431,12 @@ def test_a_command_gets_the_keys_of_the_services_it_was_allowed_and_no_address_i
 
     names = sorted({name for of in OF_SERVICE.values() for name in of})
     given = Environment({**dict.fromkeys(names, CANARY), "AWS_SECRET_ACCESS_KEY": CANARY, "PATH": "/bin",
-                         "ASR_ENDPOINT": "elsewhere:50051"})  # fmt: skip
+                         "ASR_ENDPOINT": "elsewhere:50051", "RAY_ADDRESS": "elsewhere:6379"})  # fmt: skip
     kept = {service: {n for n, v in given.for_command({service}).items() if v == CANARY} for service in Service}
     assert kept == {service: set(OF_SERVICE[service]) for service in Service}
     nothing = given.for_command(())
-    assert CANARY not in nothing.values() and "ASR_ENDPOINT" not in nothing and nothing["HF_HUB_OFFLINE"] == "1"
+    assert CANARY not in nothing.values() and nothing["HF_HUB_OFFLINE"] == "1"
+    assert not [name for name, value in nothing.items() if "elsewhere" in value]
 
 
 def test_the_keys_it_knows_are_those_the_commands_read() -> None:

@@ -11,7 +11,7 @@ from clinical_asr.egress import Service
 from clinical_asr.errors import ConfigError
 
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
-ADDRESSES = {"ASR_ENDPOINT"}
+ADDRESSES = {"ASR_ENDPOINT", "RAY_ADDRESS"}
 """Variables that would send something to a place that the call does not name."""
 OF_SERVICE: dict[Service, tuple[str, ...]] = {
     Service.NVCF: ("NVIDIA_API_KEY",),
