@@ -26,6 +26,14 @@ def refuses(job: int) -> int:
     raise ManifestError("m.jsonl", job, "text", "is empty")
 
 
+def slow_then_refuses(job: int) -> int:
+    """Refuses any job but 0 at once."""
+    if job:
+        refuses(job)
+    time.sleep(0.4)
+    return job
+
+
 def dies(job: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return job

@@ -32,12 +32,14 @@ pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray"),  # not imported before it is told where to listen
 ]
 HERE = Path(__file__).parent
+NOWHERE = "127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
 def two() -> Iterator[Cluster]:
     before = dict(os.environ)
     os.environ["PYTHONPATH"] = str(HERE)  # workers unpack what stands in these modules
+    os.environ["RAY_ADDRESS"] = NOWHERE  # Ray by itself would join whatever this names
     with cluster(2, "", os.environ, gpus=False) as found:
         yield found
     os.environ.clear()
@@ -99,6 +101,14 @@ def test_an_error_of_the_work_is_the_error_of_the_run_with_all_that_it_knows(two
     with pytest.raises(ManifestError, match=r"m\.jsonl line 1, text: is empty") as caught:
         list(two.in_order(ray_work.refuses, range(1, 4)))
     assert caught.value.line == 1
+
+
+def test_what_comes_before_a_refused_job_is_handed_out_however_soon_it_was_refused(two: Cluster) -> None:
+    """As by one process: the first error in the order of the jobs, after the results of those before it."""
+    results = two.in_order(ray_work.slow_then_refuses, [0, 0, 0, 7, 8, 0])
+    assert [next(results) for _ in range(3)] == [0, 0, 0]
+    with pytest.raises(ManifestError, match=r"m\.jsonl line 7, text: is empty"):
+        next(results)
 
 
 def test_clips_are_the_same_bytes_and_folders_may_be_relative(
@@ -228,6 +238,12 @@ def test_ray_listens_on_this_machine_alone_and_has_no_dashboard(two: Cluster) ->
     assert not Path("/tmp/ray").exists() or not any("/tmp/ray/" in _command(pid) for pid in own)
 
 
+def test_an_address_that_only_the_environment_names_is_not_joined(two: Cluster) -> None:
+    assert os.environ["RAY_ADDRESS"] == NOWHERE
+    [(_, pid, *_)] = two.in_order(ray_work.who, [1])
+    assert pid in workers(os.getpid())
+
+
 def listening(pid: int) -> set[str]:
     """Addresses that a process listens on, in the kernel's hexadecimal."""
     try:
@@ -237,7 +253,7 @@ def listening(pid: int) -> set[str]:
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            _, local, _, state, *_, = line.split()
+            _, local, _, state, *_ = line.split()
             if state == "0A" and f"socket:[{line.split()[9]}]" in sockets:
                 found.add(local.split(":")[0])
     return found

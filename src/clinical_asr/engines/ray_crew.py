@@ -149,16 +149,17 @@ class Worker:
 
 @dataclass(eq=False)
 class _Task(Generic[Job, Result]):
-    """A job; once done, its answer is there, or those of the halves it was cut into."""
+    """A job; once done, its answer is there, or what the work raised, or those of the halves it was cut into."""
 
     job: Job
     deaths: int = 0
     answer: list[Result] = field(default_factory=list)
+    error: Exception | None = None
     halves: list[_Task[Job, Result]] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
-        return all(half.done for half in self.halves) if self.halves else bool(self.answer)
+        return all(half.done for half in self.halves) if self.halves else bool(self.answer or self.error is not None)
 
 
 @dataclass(eq=False)
@@ -229,7 +230,8 @@ class Crew(Generic[Job, Result]):
         try:
             answer = self.ray.get(ref)
         except self.ray.exceptions.RayTaskError as error:  # the work's own error is the run's error
-            raise (error.cause if isinstance(error.cause, Exception) else error) from None
+            self._refused(hand.asked.pop(ref), error.cause if isinstance(error.cause, Exception) else error)
+            return
         except self.ray.exceptions.RayError as error:
             self._replace(hand, str(error))
             return
@@ -238,6 +240,12 @@ class Crew(Generic[Job, Result]):
             self.stillborn = 0
         else:
             task.answer.append(answer)
+
+    def _refused(self, task: _Task[Job, Result] | None, error: Exception) -> None:
+        """Raised when the job is asked for, so that what came before it is not lost; at once where nothing loads."""
+        if task is None:
+            raise error from None
+        task.error = error
 
     def _replace(self, hand: _Hand, why: str) -> None:
         """Somebody killed it, or its machine is gone: another one is hired, its jobs are done by others."""
@@ -267,6 +275,8 @@ class Crew(Generic[Job, Result]):
             self.todo.extendleft(reversed(task.halves or [task]))
 
     def _result(self, task: _Task[Job, Result]) -> Result:
+        if task.error is not None:
+            raise task.error
         return self._joined([self._result(half) for half in task.halves]) if task.halves else task.answer[0]
 
     def _halves(self, job: Job) -> Sequence[Job]:
