@@ -93,7 +93,7 @@ def test_a_guard_set_transcribed_once_only_is_none(one_side: tuple[list[Score], 
 def test_a_comparison_that_was_read_back_without_statistics_promotes_nothing() -> None:
     decision = decide(replace(compared(), statistics=None))
     assert (decision.verdict, decision.next_stage, decision.exit_code) == ("inconclusive", "build", 4)
-    assert "no term was measured twice" in decision.reason and decision.evidence["statistics"] is None
+    assert decision.reason.endswith(", but no term was measured twice") and decision.evidence["statistics"] is None
     still = decide(replace(compared(after=100), statistics=None))
     assert (still.verdict, still.exit_code) == ("no change", 4)
 
@@ -112,6 +112,34 @@ def test_a_guard_set_that_was_read_back_without_its_rates_is_told_as_unknown() -
     decision = decide(replace(compared(), guard=bare))
     assert (decision.verdict, decision.next_stage, decision.exit_code) == ("not promoted", "finetune", 5)
     assert decision.reason.startswith("general-English WER rose by an unknown amount (unknown), more than the allowed")
+
+
+def test_a_guard_set_too_small_to_tell_says_how_far_the_rise_may_reach() -> None:
+    wide = replace(compared().guard, proven=False, high=0.0234)
+    decision = decide(replace(compared(), guard=wide))
+    assert (decision.verdict, decision.next_stage, decision.exit_code) == ("inconclusive", "guard", 4)
+    assert decision.reason.endswith(
+        "the guard set of 1000 rows cannot rule out a rise of 2.34 points (allowed: 1.00 points); add guard rows"
+    )
+
+
+def test_where_nothing_was_missed_before_no_relative_change_is_told() -> None:
+    assert compared(after=20, before=0).reason.startswith(
+        "held-out KER 0.000 -> 0.100 on 200 rows (200 new sentence): worse on what it has not heard"
+    )
+
+
+def test_each_stratum_of_the_held_out_rows_is_told_with_its_number_of_rows() -> None:
+    mixed = replace(compared().held_out, strata={"new voice": 150, "new sentence": 50})
+    reason = decide(replace(compared(), held_out=mixed)).reason
+    assert " on 200 rows (150 new voice, 50 new sentence), p < 0.001" in reason
+
+
+def test_a_second_small_cycle_says_why_it_stops() -> None:
+    assert decide(compared(after=100), [earlier(0.0)]).reason == (
+        "held-out KER 0.500 -> 0.500 (+0%) on 200 rows (200 new sentence): "
+        "the second cycle in a row under 5%; stop tuning"
+    )
 
 
 def test_a_promotion_says_what_it_rests_on() -> None:

@@ -37,6 +37,23 @@ def test_adding_adds_each_count_to_its_own_kind() -> None:
     assert CorpusScore.zero() + one == one
 
 
+def test_a_count_that_was_handed_out_stays_as_it_is() -> None:
+    count = ErrorCount(1, 2, 3, 4, 7)
+    with pytest.raises(AttributeError):
+        count.hits = 5  # type: ignore[misc]
+    assert {count, ErrorCount(1, 2, 3, 4, 7)} == {count}
+
+
+def test_what_metric_version_1_means() -> None:
+    """Boards of different releases are laid side by side by this number: other counts need another one."""
+    told = {
+        ("a b", "b c"): (0, 1, 1, 1, 2), ("a b c", "a x c"): (1, 0, 0, 2, 3), ("a b", "x y z"): (2, 0, 1, 0, 2),
+        ("", "a"): (0, 0, 1, 0, 0), ("a", ""): (0, 1, 0, 0, 1), ("ab", "a b"): (1, 0, 1, 0, 1),
+    }  # fmt: skip
+    counts = word_counts([said for said, _ in told], [heard for _, heard in told]).tolist()
+    assert (metrics.METRIC_VERSION, [*map(tuple, counts)]) == ("1", [*told.values()])
+
+
 def test_long_and_short_transcripts_in_one_batch_keep_their_own_counts() -> None:
     """The long one (over 4000 characters) takes another road; the row order must not notice."""
     long_said, long_heard = "ab " * 1500 + "end", "ab " * 1500 + "an"

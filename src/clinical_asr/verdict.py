@@ -148,7 +148,7 @@ def _too_few(comparison: Comparison) -> str:
     found = comparison.statistics
     if found is None:
         return "no term was measured twice"
-    more = max(1, (found.terms_needed or 0) - found.n_terms) if found.terms_needed else None
+    more = max(1, found.terms_needed - found.n_terms) if found.terms_needed else None
     needs = f"needs about {more} more terms" if more else "more terms are needed"
     shown = "" if found.p_value is None else f" ({_p_says(found.p_value)})"
     return f"{found.n_terms} terms cannot tell it from chance{shown}: {needs}"

@@ -1,0 +1,43 @@
+"""What counting stands on, at its edges: too many words, counts that cannot be, bounded memory, ids asked for twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from clinical_asr import alignment
+from clinical_asr.errors import ScoringError
+from clinical_asr.keyword_count import KeywordCount
+from clinical_asr.metrics import word_errors
+from clinical_asr.number_words import _Telling
+from clinical_asr.row_ids import IdCodes
+
+
+def test_more_different_words_than_there_are_characters_are_refused_and_not_confused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each different word is one character: a wrapped code would make two words equal."""
+    monkeypatch.setattr(alignment, "_LAST_CODE", alignment._FIRST_CODE + 2)
+    assert word_errors("a b c a", "a b c").errors == 1
+    with pytest.raises(ScoringError, match="more than 2 different words in one comparison; score fewer or shorter"):
+        word_errors("a b c a", "a b c d")
+
+
+@pytest.mark.parametrize("counts", [(1, 2, 0), (1, -1, 0), (-1, 0, 0), (1, 1, -1)])
+def test_more_hits_than_occurrences_and_counts_below_zero_are_refused(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="counts that cannot be"):
+        KeywordCount(*counts)
+
+
+def test_answers_about_words_are_kept_for_so_many_words_and_stay_right_beyond() -> None:
+    telling = _Telling()
+    assert not any(telling[f"word{number}"] for number in range(1 << 16))
+    assert len(telling) == 1 << 16
+    assert telling["milligram"] and telling["2.5"] and not telling["another"] and len(telling) == 1 << 16
+
+
+def test_codes_can_be_asked_for_again_and_after_more_were_given() -> None:
+    codes = IdCodes()
+    codes.add(["b", "a"], 1)
+    assert codes.of(["a", "c"]) == codes.of(["a", "c"]) == [1, None]
+    codes.add(["c"], 2)
+    assert codes.of(["a", "c"]) == [1, 2]
