@@ -55,6 +55,11 @@ def test_words_in_order_and_adjacent(hypothesis: str, ker: float) -> None:
     assert ker_row("Give heparin-sodium now.", hypothesis, "Heparin sodium") == ker
 
 
+def test_whether_a_hyphen_parts_words_is_for_the_normaliser_to_say() -> None:
+    row = ("give co-trimoxazole", "give co trimoxazole", "co-trimoxazole")
+    assert (ker_row(*row), ker_row(*row, "clinical-v1"), ker_row(*row, "flywheel-v1")) == (0.0, 0.0, 1.0)
+
+
 @given(WORDS, st.lists(st.sampled_from(["a", "b"]), min_size=1, max_size=3))
 def test_occurrences_equal_a_search_over_marked_words(words: list[str], term: list[str]) -> None:
     marked = "".join(f"<{word}>" for word in words).count("".join(f"<{word}>" for word in term))

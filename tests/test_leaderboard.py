@@ -18,6 +18,7 @@ from clinical_asr.ranking import Ranking, on_held_out, rank
 from clinical_asr.ranking_report import ranking_markdown
 from clinical_asr.records import EntityCategory, Hypothesis, IpaSource, Stratum, Term
 from clinical_asr.report import leaderboard_markdown
+from clinical_asr.scores import score, signature
 from clinical_asr.tally import Leaderboard, Score, Signature
 from clinical_asr.variants import Variants
 
@@ -69,6 +70,13 @@ def test_lines_stand_in_a_sensible_order() -> None:
     kers = [line.ker or 0 for line in found.by_term]
     assert kers == sorted(kers, reverse=True) and kers[0] > kers[-1]
     assert found.by_term[0].entity_category == "lab"
+
+
+def test_noise_levels_stand_from_the_quietest_to_the_loudest_and_unknown_ones_last() -> None:
+    """By the number in their name: 10 dB before 5 dB, 0 dB before -5 dB, whatever the alphabet says."""
+    levels = ["clean", "snr_20db", "snr_10db", "snr_5db", "snr_0db", "snr_-5db", "ambulance", "ward"]
+    found = board([hypothesis(f"r{n}", noise=level) for n, level in enumerate(sorted(levels))])
+    assert [line.key for line in found.by_noise_level] == levels
 
 
 def test_every_interval_holds_its_rate() -> None:
@@ -171,6 +179,21 @@ def test_a_list_of_another_benchmark_is_refused_and_a_list_without_variants_is_s
         leaderboard(scores, signature, terms=[Term(term="femur", entity_category=EntityCategory.ANATOMY)])
     strict = leaderboard(scores, signature, terms=[Term(term="hba1c", entity_category=EntityCategory.LAB)])
     assert strict.headline.variant_ker == strict.headline.ker == 1.0
+
+
+def test_variants_are_written_as_the_boards_normaliser_writes_the_rows() -> None:
+    """With ``flywheel-v1`` a hyphen stays in its word, on both sides."""
+    row = hypothesis("a", term="co-amoxiclav")
+    scores = score([msgspec.structs.replace(row, pred_text="please give co-amoxi-clav now")], "flywheel-v1")
+    signed = signature([row], normaliser="flywheel-v1")
+    listed = [Term(term="co-amoxiclav", entity_category=EntityCategory.DRUG, extra={"variants": "co-amoxi-clav"})]
+    found = leaderboard(scores, signed, terms=listed).headline
+    assert (found.misses, found.variant_misses) == (1, 0)
+
+
+def test_rows_that_pass_only_once_give_the_same_board_if_it_is_told_what_they_are_about() -> None:
+    scores, signed = scored([*rows(6, 2), *rows(4, 4, start=10, category=EntityCategory.LAB)])
+    assert leaderboard(iter(scores), signed, about=scores) == leaderboard(scores, signed)
 
 
 A1C = st.lists(st.sampled_from(["hba1c", "a1c", "hemoglobin", "x"]), max_size=6)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pytest
 
-from clinical_asr import metrics
+from clinical_asr import corpus_score, metrics
 from clinical_asr.corpus_score import CorpusScore, score_chunk
 from clinical_asr.error_count import ErrorCount, counts_from_row
 from clinical_asr.metrics import (
@@ -94,6 +96,24 @@ def test_counts_are_plain_whole_numbers_that_json_can_hold() -> None:
     fields = (score.character_errors, score.characters, score.rows, score.rows_different, score.rows_with_reference)
     assert fields == (1, 3, 1, 1, 1) and {type(value) for value in fields} == {int}
     assert type(score.row_rate_sum) is float
+
+
+def test_a_corpus_is_read_so_many_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory does not grow with its rows: no row is drawn before those of the chunk before it are scored."""
+    drawn, seen = list[int](), list[tuple[int, int]]()
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for number in range(5):
+            drawn.append(number)
+            yield "a b", "a"
+
+    def scored(references: Sequence[str], hypotheses: Sequence[str]) -> CorpusScore:
+        seen.append((len(references), len(drawn)))
+        return score_chunk(references, hypotheses)
+
+    monkeypatch.setattr(corpus_score, "score_chunk", scored)
+    assert corpus_score.score_stream(pairs(), chunk=2).wer == 1 / 2
+    assert seen == [(2, 2), (2, 4), (1, 5)]
 
 
 def test_rows_without_a_reference_count_as_different_but_not_in_the_row_mean() -> None:

@@ -13,6 +13,7 @@ from clinical_asr.power import (
     intracluster_correlation,
     minimum_detectable_difference,
     terms_needed,
+    worth_of_counts,
 )
 
 
@@ -79,3 +80,20 @@ def test_one_term_fewer_would_not_do(difference: float, level: float, power: flo
 
 def test_no_spread_needs_two_terms_and_no_difference_needs_no_number() -> None:
     assert terms_needed(0.1, 0.0) == 2 and terms_needed(0.0, 0.3) is None and terms_needed(-1e-13, 0.3) is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 20, 73, 500])
+def test_what_so_many_terms_can_tell_takes_so_many_terms(n: int) -> None:
+    """There and back, whatever the last bit of the difference is."""
+    detectable = minimum_detectable_difference(0.3, n)
+    assert detectable is not None
+    assert {terms_needed(detectable * wobble, 0.3) for wobble in (1, 1 - 1e-15, 1 + 1e-15)} == {n}
+
+
+def test_counts_in_one_byte_each_do_not_wrap_around_when_they_are_squared() -> None:
+    """Columns of boards are that narrow."""
+    hits, sizes = [200, 10, 90], [250, 250, 100]
+    narrow = worth_of_counts(np.array(hits, np.uint8), np.array(sizes, np.uint8))  # type: ignore[arg-type]
+    assert narrow == worth_of_counts(hits, sizes)
+    _, squares, _ = grouped(np.array([20, 3], np.uint8), ["a", "a"])  # type: ignore[arg-type]
+    assert squares.tolist() == [409.0]
