@@ -195,6 +195,17 @@ def test_no_row_gives_no_number_and_two_terms_give_all_of_them() -> None:
     assert two.terms_needed == terms_needed(-0.75, spread) and two.low is not None
 
 
+@pytest.mark.parametrize("level", [0.8, 0.99])
+def test_the_level_of_a_comparison_is_that_of_its_interval_and_of_what_it_could_have_shown(level: float) -> None:
+    after = [0.1, 0.5, 0.2, 0.9, 0.4]
+    found = compare_by_term(list("abcde"), [0.6] * 5, after, level)
+    differences = [one - 0.6 for one in after]
+    spread = float(np.std(differences, ddof=1))
+    assert (found.low, found.high) == pytest.approx(mean_difference_interval(differences, level))
+    assert found.minimum_detectable_difference == pytest.approx(minimum_detectable_difference(spread, 5, level))
+    assert found.terms_needed == terms_needed(float(np.mean(differences)), spread, level)
+
+
 def test_a_comparison_s_p_value_is_the_sign_flip_test_s_with_the_same_seed() -> None:
     values = np.random.default_rng(3).normal(0.2, 1, 30)
     terms, zeros = list(range(30)), [0.0] * 30
