@@ -68,6 +68,14 @@ MODULES = {
     "power": ["test_statistics.py", "test_power_edges.py"],
     "leaderboard": ["test_leaderboard.py"],
     "tally": ["test_tally.py", "test_leaderboard.py", "test_tally_edges.py"],
+    "keyword_count": ["test_keywords.py", "test_counting_edges.py"],
+    "occurrences": ["test_keywords.py", "test_occurrences_edges.py"],
+    "matching": ["test_keywords.py", "test_occurrences_edges.py"],
+    "confusions": ["test_keywords.py", "test_occurrences_edges.py"],
+    "anchors": ["test_anchors.py", "test_metrics.py"],
+    "alignment": ["test_anchors.py", "test_metrics.py", "test_keywords.py", "test_counting_edges.py"],
+    "row_ids": ["test_streaming.py", "test_counting_edges.py"],
+    "number_words": ["test_keywords.py", "test_doses_edges.py", "test_counting_edges.py"],
 }
 """Module -> test files beside its doctests; one that does not exist is passed over."""
 FREE = 0.1

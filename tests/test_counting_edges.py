@@ -28,6 +28,20 @@ def test_more_hits_than_occurrences_and_counts_below_zero_are_refused(counts: tu
         KeywordCount(*counts)
 
 
+def test_counts_of_terms_add_each_to_its_own_kind_and_stay_as_they_are() -> None:
+    count = KeywordCount(5, 3, 2) + KeywordCount(50, 30, 20)
+    assert count == KeywordCount(55, 33, 22) and KeywordCount(1, 1) == KeywordCount(1, 1, 0)
+    assert (count.misses, count.ker, count.recall, count.precision) == (22, 22 / 55, 33 / 55, 33 / 55)
+    with pytest.raises(AttributeError):
+        count.hits = 0  # type: ignore[misc]
+
+
+def test_no_share_is_made_of_nothing_said_or_nothing_heard() -> None:
+    only_heard, only_said = KeywordCount(0, 0, 2), KeywordCount(2, 0)
+    assert (only_heard.ker, only_heard.recall, only_heard.precision) == (None, None, 0.0)
+    assert (only_said.ker, only_said.recall, only_said.precision) == (1.0, 0.0, None)
+
+
 def test_answers_about_words_are_kept_for_so_many_words_and_stay_right_beyond() -> None:
     telling = _Telling()
     assert not any(telling[f"word{number}"] for number in range(1 << 16))
