@@ -71,7 +71,7 @@ MODULES = {
     "keyword_count": ["test_keywords.py", "test_counting_edges.py"],
     "occurrences": ["test_keywords.py", "test_occurrences_edges.py"],
     "matching": ["test_keywords.py", "test_occurrences_edges.py"],
-    "confusions": ["test_keywords.py", "test_occurrences_edges.py"],
+    "confusions": ["test_keywords.py", "test_confusions_edges.py"],
     "anchors": ["test_anchors.py", "test_metrics.py"],
     "alignment": ["test_anchors.py", "test_metrics.py", "test_keywords.py", "test_counting_edges.py"],
     "row_ids": ["test_streaming.py", "test_counting_edges.py"],
