@@ -107,6 +107,17 @@ def test_of_two_phrases_that_changed_places_neither_is_an_anchor() -> None:
     assert anchors.anchors("-abcdef+ghijklmnop*", "-ghijklmnop+abcdef*") == [(9, 2), (11, 4), (13, 6), (15, 8)]
 
 
+@pytest.mark.parametrize(
+    ("said", "heard", "found"),
+    [("aa", "aaa", []), ("aaa", "aa", []), ("cbbb", "bb", []), ("bccc", "bc", [(1, 1)])],
+    ids=["one word further on does as well", "one word before does", "so does the very end", "there and nowhere else"],
+)
+def test_the_smallest_texts_in_which_passing_elsewhere_costs_no_more(
+    said: str, heard: str, found: list[tuple[int, int]]
+) -> None:
+    assert anchors.anchors(said, heard) == found
+
+
 def test_texts_with_nothing_rare_in_them_stay_whole() -> None:
     assert list(anchors.pieces("ab" * 50, "ba" * 50)) == [((0, 0), "ab" * 50, "ba" * 50)]
     assert list(anchors.pieces("", "abc" * 50)) == [((0, 0), "", "abc" * 50)]
