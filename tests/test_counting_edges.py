@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from clinical_asr import alignment
@@ -9,7 +11,7 @@ from clinical_asr.errors import ScoringError
 from clinical_asr.keyword_count import KeywordCount
 from clinical_asr.metrics import word_errors
 from clinical_asr.number_words import _Telling
-from clinical_asr.row_ids import IdCodes
+from clinical_asr.row_ids import IdCodes, IdColumn, SeenIds
 
 
 def test_more_different_words_than_there_are_characters_are_refused_and_not_confused(
@@ -55,3 +57,29 @@ def test_codes_can_be_asked_for_again_and_after_more_were_given() -> None:
     assert codes.of(["a", "c"]) == codes.of(["a", "c"]) == [1, None]
     codes.add(["c"], 2)
     assert codes.of(["a", "c"]) == [1, 2]
+
+
+def test_many_ids_one_by_one_are_kept_in_few_runs() -> None:
+    """Each id is looked for in every run: they must not become as many as the ids."""
+    seen = SeenIds()
+    for number in range(1, 400):
+        assert seen.repeated([f"r{number}"]) is None
+        assert all(len(longer) > 2 * len(shorter) for longer, shorter in pairwise(seen._runs))
+    assert len(seen._runs) < 9 and seen.repeated(["new", "r7"]) == "r7"
+
+
+def test_ids_that_differ_only_at_their_end_are_different_however_long_they_are() -> None:
+    rows = [f"consultation-2026-11-27-room-{number:05d}" for number in range(300)]
+    seen = SeenIds()
+    assert seen.repeated(rows[:200]) is None and seen.repeated(rows[200:]) is None
+    assert seen.repeated(["another", rows[123]]) == rows[123]
+
+
+def test_half_a_surrogate_pair_is_an_id_like_any_other() -> None:
+    """JSON can hold one; no encoding can."""
+    half = "row\ud800"
+    seen, column, codes = SeenIds(), IdColumn(), IdCodes()
+    assert (seen.repeated([half, "a"]), seen.repeated([half])) == (None, half)
+    column.add([half, half])
+    codes.add([half], 3)
+    assert list(column.sorted()) == [half, half] and column.doubled() == half and codes.of([half]) == [3]
