@@ -59,6 +59,13 @@ def test_codes_can_be_asked_for_again_and_after_more_were_given() -> None:
     assert codes.of(["a", "c"]) == [1, 2]
 
 
+def test_where_no_id_was_added_none_is_found_and_a_code_is_one_byte() -> None:
+    assert (list(IdColumn().sorted()), IdColumn().doubled(), len(IdColumn())) == ([], None, 0)
+    assert IdCodes().of(["a"]) == [None]
+    with pytest.raises(OverflowError):
+        IdCodes().add(["a"], 256)
+
+
 def test_many_ids_one_by_one_are_kept_in_few_runs() -> None:
     """Each id is looked for in every run: they must not become as many as the ids."""
     seen = SeenIds()
