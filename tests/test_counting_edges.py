@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 
 import pytest
@@ -22,6 +23,25 @@ def test_more_different_words_than_there_are_characters_are_refused_and_not_conf
     assert word_errors("a b c a", "a b c").errors == 1
     with pytest.raises(ScoringError, match="more than 2 different words in one comparison; score fewer or shorter"):
         word_errors("a b c a", "a b c d")
+
+
+def test_each_of_60000_words_has_a_character_of_its_own_and_the_last_one_there_is_can_be_had() -> None:
+    [[text]] = alignment.encode_words([" ".join(f"w{number}" for number in range(60_000))])
+    assert len(text) == len(set(text)) == 60_000 and "\0" not in text
+    last = sys.maxunicode - alignment._FIRST_CODE
+    assert alignment._code(last) == chr(sys.maxunicode)
+    with pytest.raises(ScoringError, match="different words in one comparison"):
+        alignment._code(last + 1)
+
+
+def test_a_side_that_has_no_word_is_told_as_minus_one() -> None:
+    assert alignment.align("a b c", "a x b c") == [("hit", 0, 0), ("insertion", -1, 1), ("hit", 1, 2), ("hit", 2, 3)]
+    assert alignment.align("a b c", "a c") == [("hit", 0, 0), ("deletion", 1, -1), ("hit", 2, 1)]
+    assert alignment.align("", "a b") == [("insertion", -1, 0), ("insertion", -1, 1)]
+    assert alignment.align("a b", "") == [("deletion", 0, -1), ("deletion", 1, -1)]
+    assert alignment.align("x a b y", "x b c y") == [
+        ("hit", 0, 0), ("deletion", 1, -1), ("hit", 2, 1), ("insertion", -1, 2), ("hit", 3, 3),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("counts", [(1, 2, 0), (1, -1, 0), (-1, 0, 0), (1, 1, -1)])
