@@ -90,8 +90,8 @@ class Graphs:
     def _record(self, signal: Any, length: Any, frames: int) -> Recording:
         import torch
 
+        torch.cuda.empty_cache()  # while a graph is recorded nothing can be given back, and a small card needs it
         if self.pool is None:
-            torch.cuda.empty_cache()
             self.pool = torch.cuda.graph_pool_handle()
         for parameter in self.encoder.parameters():
             if parameter.requires_grad and parameter.grad is None:
