@@ -177,7 +177,7 @@ def test_the_card_says_what_it_is_worth_and_where_it_fails(promoted: Cycle, tmp_
     assert front["license"] == "cc-by-4.0" and front["library_name"] == "nemo" and front["language"] == ["en"]
     judgement = read_json(promoted.comparison("json"))
     assert f"| {judgement['held_out']['rows']} | {judgement['held_out']['terms']} | 100.0 % | 0.0 % |" in card
-    assert f"| {judgement['guard']['rows']} |" in card and "not worse" in card and "95 %" in card
+    assert f"| {judgement['guard']['rows']} |" in card and "within the margin" in card and "95 %" in card
     for needed in (evidence.digest, evidence.story.base.sha256, "Not a medical device", "licensed under CC BY 4.0",
                    evidence.story.data["train"]["manifest_digest"], "Recipe `fake`", "Way back"):  # fmt: skip
         assert needed in card, needed

@@ -240,8 +240,10 @@ def test_ray_listens_on_this_machine_alone_and_has_no_dashboard(two: Cluster) ->
 
 def test_an_address_that_only_the_environment_names_is_not_joined(two: Cluster) -> None:
     assert os.environ["RAY_ADDRESS"] == NOWHERE
-    [(_, pid, *_)] = two.in_order(ray_work.who, [1])
-    assert pid in workers(os.getpid())
+    told = two.in_order(ray_work.who, [1, 2])
+    _, pid, *_ = next(told)
+    assert pid in workers(os.getpid())  # looked at while there is still an answer to fetch: then they go home
+    assert len(list(told)) == 1
 
 
 def listening(pid: int) -> set[str]:

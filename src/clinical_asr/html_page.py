@@ -36,7 +36,7 @@ PLAIN = {
     "fine-tune": "The model misses enough terms to be worth training.",
     "expand terms": "Test more terms before training.",
     "harden benchmark": "The model hears nearly everything: make the test harder.",
-    "promote": "Keep the tuned model: it hears more terms and everyday English is no worse.",
+    "promote": "Keep the tuned model: it hears more terms, and everyday English stays within its margin.",
     "inconclusive": "The evidence cannot tell yet. Do not replace the model.",
     "grow": "Not enough data to train on or to decide by: grow the manifest.",
     "overfit": "Worse on what it has not heard: do not replace the model.",

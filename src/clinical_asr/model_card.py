@@ -193,7 +193,8 @@ def _guard(content: Card) -> str:
     guard = content.evidence.judgement.guard
     if not guard.rows:
         return "**Not measured**: nobody knows what fine-tuning cost in general English."
-    verdict = "worse beyond the margin" if guard.worse else "not worse" if guard.proven else "not proven either way"
+    held = "within the margin" if guard.proven else "not proven either way"
+    verdict = "worse beyond the margin" if guard.worse else held
     line = (guard.rows, percent(guard.wer_before), percent(guard.wer_after), points(guard.difference, 2),
             span(guard.low, guard.high, 2), points(guard.margin, 2), verdict)  # fmt: skip
     header = ("guard rows", "WER before", "WER after", "rise", "95 % (points)", "allowed", "")

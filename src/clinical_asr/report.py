@@ -190,7 +190,7 @@ def _test(comparison: Comparison) -> str:
 def _guard(guard: Guard) -> str:
     if not guard.rows:
         return "## General English (guard set)\n\nNo guard rows: what fine-tuning cost is not known."
-    verdict = "worse than allowed" if guard.worse else "not worse" if guard.proven else "too few rows to tell"
+    verdict = "worse than allowed" if guard.worse else "within the margin" if guard.proven else "too few rows to tell"
     header = ["guard set", "rows", "WER before", "after", "rise", "95 % interval", "allowed rise", "upper end"]
     row = [verdict, str(guard.rows), percent(guard.wer_before), percent(guard.wer_after), signed(guard.difference),
            interval(guard.low, guard.high), signed(guard.margin), signed(guard.upper)]  # fmt: skip
