@@ -27,6 +27,7 @@ from clinical_asr.engines.nemo_sft.store import WorkFolder, _bytes  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
 from processes import together  # noqa: E402
 from tiny_model import Shape, make_tiny_model  # noqa: E402
+from trained import dies_at, equal, weights  # noqa: E402
 
 pytestmark = pytest.mark.nemo
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -54,14 +55,6 @@ def curve(job: TrainingJob, **options: Any) -> tuple[list[float], TrainingReport
     losses: list[float] = []
     report = train(job, None, lambda _done, _all, loss: losses.append(loss), **options)
     return losses, report
-
-
-def weights(path: Path) -> dict[str, Any]:
-    return dict(restore(path).state_dict())
-
-
-def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 # --- layers that are computed again -----------------------------------------------------------------------------------
@@ -229,12 +222,8 @@ def test_a_killed_frugal_run_goes_on_and_ends_where_an_unbroken_one_ends(torchao
     unbroken = dataclasses.replace(job, output=job.output.with_name("unbroken.nemo"))
     train(unbroken)
 
-    def dies(done: int, total: int, loss: float) -> None:
-        if done == 8:  # in the middle of the third epoch
-            raise SystemExit("killed")
-
     with pytest.raises(SystemExit):
-        train(job, None, dies, state_worth=0.0)
+        train(job, None, dies_at(8), state_worth=0.0)  # in the middle of the third epoch
     _, report = curve(job, state_worth=0.0)
     assert report.resumed_after_epoch == 2
     assert equal(weights(job.output), weights(unbroken.output))
@@ -328,13 +317,9 @@ def test_on_a_gpu_it_follows_the_plain_curve_and_is_resumed(
     assert any("no step is recorded" in note for note in report.notes)
     assert not any("steps are not recorded" in note for note in report.notes)
 
-    def dies(done: int, total: int, loss: float) -> None:
-        if done == 8:
-            raise SystemExit("killed")
-
     job = dataclasses.replace(changed(job, frugal=True), output=job.output.with_name("again.nemo"))
     with pytest.raises(SystemExit):
-        train(job, None, dies, state_worth=0.0)
+        train(job, None, dies_at(8), state_worth=0.0)
     again, report = curve(job, state_worth=0.0)
     assert report.resumed_after_epoch == 2
     assert again == pytest.approx(losses[-3:], rel=1e-2)

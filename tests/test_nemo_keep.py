@@ -23,6 +23,7 @@ from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored  # noqa: E402
 from clinical_asr.engines.nemo_sft.batches import Batches, tokenize  # noqa: E402
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, Gradients  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
+from trained import weights  # noqa: E402
 
 pytestmark = [pytest.mark.nemo, pytest.mark.skipif(torch.cuda.is_available(), reason="these are the CPU's promises")]
 STOCK = msgspec.structs.replace(load_recipe("smoke"), epochs=1, learning_rate=3e-3)
@@ -44,10 +45,6 @@ def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
 
 def with_config(job: TrainingJob, **changes: Any) -> TrainingJob:
     return dataclasses.replace(job, config=msgspec.structs.replace(job.config, **changes))
-
-
-def weights(path: Path) -> dict[str, Any]:
-    return dict(restore(path).state_dict())
 
 
 def test_what_is_frozen_stays_and_the_encoder_learns(job: TrainingJob) -> None:

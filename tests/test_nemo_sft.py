@@ -25,6 +25,7 @@ from clinical_asr.engines.nemo_asr import NemoTranscriber, listen  # noqa: E402
 from clinical_asr.engines.nemo_sft import train  # noqa: E402
 from clinical_asr.nemo_file import read_config  # noqa: E402
 from clinical_asr.speech import read_speech  # noqa: E402
+from trained import dies_at, equal, weights  # noqa: E402
 
 pytestmark = [pytest.mark.nemo, pytest.mark.skipif(torch.cuda.is_available(), reason="these are the CPU's promises")]
 RECIPE = msgspec.structs.replace(load_recipe("smoke"), epochs=2, learning_rate=3e-3)
@@ -39,16 +40,6 @@ def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
 
 def hypotheses(model: Path, job: TrainingJob) -> dict[str, Any]:
     return NemoTranscriber(model).transcribe({example.id: example.audio for example in job.examples})
-
-
-def weights(path: Path) -> dict[str, Any]:
-    from clinical_asr.nemo_file import restore
-
-    return dict(restore(path).state_dict())
-
-
-def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_it_learns_writes_atomically_and_leaves_no_litter(job: TrainingJob, tmp_path: Path) -> None:
@@ -98,12 +89,8 @@ def test_a_killed_run_goes_on_and_ends_where_an_unbroken_one_ends(job: TrainingJ
     unbroken = dataclasses.replace(job, output=tmp_path / "unbroken.nemo")
     train(unbroken)
 
-    def dies(done: int, total: int, loss: float) -> None:
-        if done == 8:  # in the middle of the third epoch
-            raise SystemExit("killed")
-
     with pytest.raises(SystemExit):
-        train(job, None, dies, state_worth=0.0)
+        train(job, None, dies_at(8), state_worth=0.0)  # in the middle of the third epoch
     assert not job.output.exists()
     steps: list[int] = []
     report = train(job, None, lambda done, total, loss: steps.append(done), state_worth=0.0)

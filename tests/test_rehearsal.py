@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 from clinical_asr.engines.nemo_sft import train  # noqa: E402
 from clinical_asr.engines.nemo_sft.batches import Batches  # noqa: E402
 from clinical_asr.engines.nemo_sft.rehearsal import GIGABYTE, STEPS, Gpu  # noqa: E402
-from clinical_asr.nemo_file import restore  # noqa: E402
+from trained import weights  # noqa: E402
 
 pytestmark = [pytest.mark.nemo, pytest.mark.skipif(torch.cuda.is_available(), reason="these are the CPU's promises")]
 RECIPE = msgspec.structs.replace(load_recipe("smoke"), epochs=1, learning_rate=3e-3)
@@ -59,10 +59,6 @@ def job(tiny_ctc: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
     rows = read_rows(tiny_manifest, Utterance)[:9]
     examples = [Example(row.id, tiny_manifest.parent / row.audio_filepath, row.text, row.duration) for row in rows]
     return TrainingJob(tiny_ctc, tuple(examples), RECIPE, tmp_path / "out" / "adapted_model.nemo")
-
-
-def weights(path: Path) -> dict[str, Any]:
-    return dict(restore(path).state_dict())
 
 
 def test_a_batch_that_fits_is_tried_and_leaves_no_trace(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from clinical_asr.errors import ScoringError
 from clinical_asr.records import Stratum
 from clinical_asr.statistics import PairedComparison, compare_by_term, holm, non_inferiority
-from clinical_asr.tally import Score, Tally
+from clinical_asr.tally import Score, Tally, pooled
 
 Pair = tuple[Score, Score]
 """One row before and after."""
@@ -115,8 +115,8 @@ def _recording(row: Score) -> tuple[str, str, object]:
 
 
 def change_of(key: str, pairs: Sequence[Pair]) -> Change:
-    before = sum((pair[0].tally for pair in pairs), Tally.zero())
-    after = sum((pair[1].tally for pair in pairs), Tally.zero())
+    before = pooled(before for before, _ in pairs)
+    after = pooled(after for _, after in pairs)
     return Change(
         key=key,
         rows=len(pairs),

@@ -31,7 +31,7 @@ from clinical_asr.request import Engines, Request
 from clinical_asr.round_trip import without_suspects
 from clinical_asr.selection import carve
 from clinical_asr.split import TooFewRowsError
-from clinical_asr.tally import Score, Tally
+from clinical_asr.tally import Score, pooled
 from clinical_asr.training import Margins
 
 SHARE = 0.12
@@ -191,7 +191,7 @@ class _Climb:
         missing = dict.fromkeys((TUNED, TUNED_BOOSTED), self.untuned) if self.untuned else {}
         plain = self._weigh(self.base, 0.0)  # first: the judge sets all others against it
         guard = scores.score(self._heard_before("before")[1], self.request.normaliser)
-        margins = self.request.margins(sum((row.tally for row in guard), Tally.zero()).wer).on(plain)
+        margins = self.request.margins(pooled(guard).wer).on(plain)
         try:
             choices[BASE_BOOSTED] = self._choose(self.base, plain, margins, STRENGTHS)
         except NotBoostable as why:

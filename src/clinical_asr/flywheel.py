@@ -34,7 +34,7 @@ from clinical_asr.lock import locked
 from clinical_asr.records import ClinicalUtterance, Decision, Hypothesis, LedgerEntry, Outcome, Stratum, Utterance
 from clinical_asr.request import Engines, Request, remember
 from clinical_asr.round_trip import without_suspects
-from clinical_asr.tally import Leaderboard, Score, Signature, Tally
+from clinical_asr.tally import Leaderboard, Score, Signature, pooled
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Evaluation:
     @property
     def guard_wer(self) -> float | None:
         """Pooled over the guard set; None without one."""
-        return sum((row.tally for row in self.guard), Tally.zero()).wer
+        return pooled(self.guard).wer
 
 
 def turn(cycle: Cycle, request: Request, engines: Engines) -> Decision:

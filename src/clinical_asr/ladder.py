@@ -25,7 +25,7 @@ from clinical_asr.errors import ScoringError
 from clinical_asr.mishearings import ListedTerms, misheard
 from clinical_asr.records import Seconds, Stratum
 from clinical_asr.statistics import PairedComparison
-from clinical_asr.tally import Line, Score, Signature, Tally
+from clinical_asr.tally import Line, Score, Signature, pooled
 from clinical_asr.training import Margins, choose
 
 BASE, BASE_BOOSTED, TUNED, TUNED_BOOSTED = "base", "base + boosting", "tuned", "tuned + boosting"
@@ -255,7 +255,7 @@ def _line(rows: Sequence[Score], normaliser: str) -> Line | None:
 
 
 def _ker(rows: Sequence[Score]) -> float | None:
-    return sum((row.tally for row in rows), Tally.zero()).ker
+    return pooled(rows).ker
 
 
 # --- the target -------------------------------------------------------------------------------------------------------

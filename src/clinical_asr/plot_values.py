@@ -11,7 +11,7 @@ from clinical_asr.plots import Cell, Slope
 from clinical_asr.records import Decibels
 from clinical_asr.statistics import clustered_proportion_interval, proportion_interval
 from clinical_asr.svg import Point
-from clinical_asr.tally import Line, Score, Tally
+from clinical_asr.tally import Line, Score, pooled
 
 TERMS_IN_HEAT_MAP = 24
 """As many lines as fit a page."""
@@ -65,7 +65,7 @@ def noise_points(rows: Iterable[Score]) -> list[Point]:
 
 
 def _point(level: str, rows: Sequence[Score]) -> Point:
-    total = sum((row.tally for row in rows), Tally.zero()).keywords
+    total = pooled(rows).keywords
     terms = [row.term for row in rows for _ in range(row.tally.keywords.occurrences)]
     missed = [
         float(place < row.tally.keywords.misses) for row in rows for place in range(row.tally.keywords.occurrences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -87,6 +88,11 @@ class Score(Row, frozen=True, kw_only=True, gc=False):
     audio_filepath: str = ""
     stratum: Stratum | None = None
     """What training has seen of the row; ``None`` before any split."""
+
+
+def pooled(rows: Iterable[Score]) -> Tally:
+    """The counts of all rows together."""
+    return sum((row.tally for row in rows), Tally.zero())
 
 
 class Subject(msgspec.Struct, frozen=True, gc=False):
