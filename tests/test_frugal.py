@@ -167,6 +167,19 @@ def test_where_nothing_can_be_compiled_the_reason_is_one_line(monkeypatch: pytes
     assert frugal.why_eager("cuda") == "RuntimeError: no C compiler found"
 
 
+def test_it_leaves_out_and_scales_a_step_as_pytorchs_own_does(torchao: None) -> None:
+    _, optimiser = moved(frugal.adamw(compiled=False))
+    parameter = optimiser.param_groups[0]["params"][0]
+    before, parameter.grad = parameter.detach().clone(), torch.full_like(parameter, float("nan"))
+    optimiser.found_inf = torch.tensor(1.0)
+    optimiser.step()
+    assert torch.equal(parameter, before)
+    parameter.grad = torch.full_like(parameter, 4.0)
+    optimiser.found_inf, optimiser.grad_scale = torch.tensor(0.0), torch.tensor(2.0)
+    optimiser.step()
+    assert not torch.equal(parameter, before) and torch.equal(parameter.grad, torch.full_like(parameter, 2.0))
+
+
 def test_moments_take_a_byte_each_and_survive_the_disk(torchao: None, tmp_path: Path) -> None:
     _, optimiser = moved(frugal.adamw(compiled=False))
     state = optimiser.state_dict()

@@ -74,6 +74,17 @@ def test_an_encoder_that_takes_other_ways_is_not_recorded(encoder: Any) -> None:
     assert "no plain Conformer" in graphs.obstacle(torch.nn.Identity())
 
 
+def test_the_longest_shape_is_recorded_first_and_each_once(encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that all others fit into the memory that it has taken."""
+    monkeypatch.setattr(graphs.Graphs, "_record", lambda _self, _signal, _length, frames: f"{frames} frames")
+    recorder = graphs.Graphs(encoder, 4, graphs.padded(900), [])
+    for frames in (256, 1024, 640, 1152):
+        if frames not in recorder.recorded:
+            recorder._record_all(None, None, frames)
+    assert list(recorder.recorded) == [1024, 256, 640, 1152]
+    assert recorder.recorded[640] == "640 frames"
+
+
 @pytest.fixture
 def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
     rows = read_rows(tiny_manifest, Utterance)

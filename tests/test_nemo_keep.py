@@ -200,15 +200,36 @@ def test_a_base_that_said_nothing_is_let_be(job: TrainingJob) -> None:
 def test_gradients_that_are_no_numbers_cost_a_step_and_then_the_run() -> None:
     good, bad = torch.ones(2), torch.tensor([1.0, float("nan")])
     parameter = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1, fused=True)
     watch = Gradients()
     for gradient in (bad, good, bad, bad):
+        before = parameter.detach().clone()
         parameter.grad = gradient.clone()
-        watch.check([parameter], "epoch 1, step 1")
-        assert (parameter.grad is None) == (gradient is bad), "left out, so that the weights stay numbers"
+        watch.check(optimizer, [parameter], "epoch 1, step 1", 1.0)
+        optimizer.step()
+        assert torch.equal(parameter, before) == (gradient is bad), "left out, so that the weights stay numbers"
+    watch.settle()
     assert watch.note() == ["3 steps left out: their gradients were no numbers"]
     parameter.grad = bad.clone()
+    watch.check(optimizer, [parameter], "epoch 2, step 9")
     with pytest.raises(TrainingError, match="epoch 2, step 9: the gradients of 3 steps in a row are no numbers"):
-        watch.check([parameter], "epoch 2, step 9")
+        watch.settle()
+
+
+@pytest.mark.parametrize("largest", [0.0, 0.5, 100.0])
+def test_a_step_is_that_of_clipped_gradients(largest: float) -> None:
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 5)) for _ in range(2))
+    steps = [torch.linspace(0, 3, 5), torch.linspace(2, -2, 5), torch.zeros(5)]
+    own, plain = (torch.optim.AdamW([each], lr=0.1, fused=True) for each in (ours, theirs))
+    watch = Gradients()
+    for gradient in steps:
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        watch.check(own, [ours], "a step", largest)
+        if largest:
+            torch.nn.utils.clip_grad_norm_([theirs], largest)
+        own.step()
+        plain.step()
+    assert torch.allclose(ours, theirs, atol=1e-7)
 
 
 def test_in_a_run_the_weights_survive_a_bad_step(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +237,11 @@ def test_in_a_run_the_weights_survive_a_bad_step(job: TrainingJob, monkeypatch: 
 
     check = Gradients.check
 
-    def spoil(self: Gradients, parameters: Any, *rest: Any) -> None:
+    def spoil(self: Gradients, optimizer: Any, parameters: Any, *rest: Any) -> None:
         if once:
             once.clear()
             next(p for p in parameters if p.grad is not None).grad.fill_(float("inf"))
-        check(self, parameters, *rest)
+        check(self, optimizer, parameters, *rest)
 
     monkeypatch.setattr(Gradients, "check", spoil)
     report = train(with_config(job, factors=(1.0,)))

@@ -139,8 +139,8 @@ def fit(world: World, job: TrainingJob, dies_at: int = 0) -> tuple[list[tuple[in
 
         own = Keeper.before_step
 
-        def before_step(keeper: Any, model: Any) -> None:
-            own(keeper, model)
+        def before_step(keeper: Any, *told: Any) -> None:
+            own(keeper, *told)
             if keeper.steps + 1 == dies_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -14,6 +14,7 @@ from typing import Any
 from clinical_asr.config import TrainingConfig
 from clinical_asr.engines.nemo_sft.anchor import Anchor
 from clinical_asr.engines.nemo_sft.batches import Batches
+from clinical_asr.engines.nemo_sft.later import Later
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, Gradients
 from clinical_asr.engines.nemo_sft.store import WorkFolder
 from clinical_asr.errors import TrainingError
@@ -37,7 +38,7 @@ class Keeper:
         self.best_epoch = 0
         self.best_weights: dict[str, Any] | None = None
         self.steps, self.stopped_early = 0, False
-        self._told: tuple[int, Any, int, int] | None = None
+        self._told: tuple[int, Later, int, int] | None = None
 
     def resume(self, state: dict[str, Any] | None) -> None:
         """Take over the finished epochs of a killed run."""
@@ -76,14 +77,14 @@ class Keeper:
         if self.anchor is not None:
             self.anchor.rows = self.share.fed(self.plan[number])
 
-    def before_step(self, model: Any) -> None:
+    def before_step(self, model: Any, optimizer: Any) -> None:
         """Average the gradients over the processes and clip them; leave out a step where they are no numbers.
 
         Raises TrainingError if they never are.
         """
         self.share.average()
         where = f"epoch {self.epoch}, step {self.steps + 1}"
-        self.gradients.check(list(model.parameters()), where, self.config.gradient_clip)
+        self.gradients.check(optimizer, list(model.parameters()), where, self.config.gradient_clip)
 
     def end_batch(self, model: Any, loss: Any, rows: int, number: int) -> None:
         """Count the rows; stop if the last batch's loss was not a number, or if the model fell silent.
@@ -95,12 +96,10 @@ class Keeper:
         strangers = len(self.share.fed(self.plan[number])) - len(self.share.mine)
         stepped = (number + 1) % self.config.accumulate_grad_batches == 0 or number + 1 == len(self.plan)
         self.steps += stepped
-        self._told = (number, loss, rows - strangers, self.steps if stepped else 0)
-        if stepped:
-            self.gradients.give_back()
-            if self.steps == 1:
-                self._settle()  # on all processes, though only the first one listens
-                self._listen(model)
+        self._told = (number, Later(loss), rows - strangers, self.steps if stepped else 0)
+        if stepped and self.steps == 1:
+            self._settle()  # on all processes, though only the first one listens
+            self._listen(model)
 
     def _listen(self, model: Any) -> None:
         """Raises TrainingError if the model fell silent."""
@@ -128,6 +127,7 @@ class Keeper:
     def end_epoch(self, trainer: Any, model: Any) -> None:
         """Judge, keep the best, save the state. Raises TrainingError if rows are missing."""
         self._settle()
+        self.gradients.settle()
         if self.seen != self.batches.rows:
             what = f"{self.seen} rows were trained, {self.batches.rows} declared"
             raise TrainingError(what, where=f"epoch {self.epoch}", mend="nothing was written")
@@ -135,14 +135,18 @@ class Keeper:
         metrics = self._judge(model)
         report = EpochReport(self.epoch, self.loss_sum / len(self.plan), self.seen, seconds, metrics)
         self.reports.append(report)
-        last = self.epoch == self.config.epochs  # the model itself holds these
-        weights = weights_of(model) if self.world.leads and not last else {}
         if self._is_best(metrics):
-            self.best_epoch, self.best_weights = self.epoch, weights
-            self.work.keep_best(weights)
-        self._save(trainer, weights)
+            self._keep_best(model)
+        self._save(trainer, model)
         if self.patience_is_out:
             trainer.should_stop = self.stopped_early = True
+
+    def _keep_best(self, model: Any) -> None:
+        """The last epoch's weights need no copy: the model itself holds them."""
+        self.best_epoch = self.epoch
+        if self.world.leads and self.epoch < self.config.epochs:
+            self.best_weights = weights_of(model, self.best_weights)
+            self.work.keep_best(self.best_weights)
 
     def _judge(self, model: Any) -> dict[str, float | None]:
         if self.evaluate is None:
@@ -160,18 +164,26 @@ class Keeper:
         best = Candidate(self.best_epoch, 1.0, self.reports[self.best_epoch - 1].metrics)
         return key(Candidate(self.epoch, 1.0, dict(metrics))) < key(best)
 
-    def _save(self, trainer: Any, weights: Any) -> None:
+    def _save(self, trainer: Any, model: Any) -> None:
         if self.epoch == self.config.epochs or not self.world.leads:
             return
-        state = {"epoch": self.epoch, "steps": self.steps, "best_epoch": self.best_epoch, "weights": weights}
-        state |= {"reports": [asdict(report) for report in self.reports]}
+        state: dict[str, Any] = {"epoch": self.epoch, "steps": self.steps, "best_epoch": self.best_epoch}
+        state |= {"weights": dict(model.state_dict()), "reports": [asdict(report) for report in self.reports]}
         state |= {"optimizer": trainer.optimizers[0].state_dict()}
         self.work.save({**state, "scheduler": trainer.lr_scheduler_configs[0].scheduler.state_dict()})
 
 
-def weights_of(model: Any) -> dict[str, Any]:
-    """A copy of all weights and buffers in main memory."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+def weights_of(model: Any, into: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A copy of all weights and buffers in main memory; ``into`` is an older one that nobody needs any more.
+
+    Fresh memory costs three times what the copying does (docs/lab-notes.md).
+    """
+    found = model.state_dict()
+    if not into:
+        return {name: value.detach().to("cpu", copy=True) for name, value in found.items()}
+    for name, value in found.items():
+        into[name].copy_(value)
+    return into
 
 
 def keep_still(model: Any, config: TrainingConfig) -> None:
@@ -230,7 +242,7 @@ def as_callback(keeper: Any) -> Any:
             keeper.start_batch(batch_idx)
 
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-            keeper.before_step(pl_module)
+            keeper.before_step(pl_module, optimizer)
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             keeper.end_batch(pl_module, outputs["loss"], len(batch[0]), batch_idx)

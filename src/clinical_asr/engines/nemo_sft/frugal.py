@@ -142,12 +142,17 @@ def adamw(*, compiled: bool) -> Any:
         def step(self, closure: Any = None) -> Any:
             with torch.enable_grad():
                 loss = closure() if closure is not None else None
-            with torch.no_grad(), disable_cache_limit():  # one for each shape, and a model has only so many
-                for group in self.param_groups:
-                    for parameter in group["params"]:
-                        if parameter.grad is not None:
-                            self._move(parameter, group)
+            if not float(getattr(self, "found_inf", 0.0)):  # what PyTorch's own optimisers look at on the device
+                with torch.no_grad(), disable_cache_limit():  # one for each shape, and a model has only so many
+                    self._move_all()
             return loss
+
+        def _move_all(self) -> None:
+            pairs = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+            if pairs and getattr(self, "grad_scale", None) is not None:
+                torch._foreach_div_([parameter.grad for parameter, _ in pairs], self.grad_scale)
+            for parameter, group in pairs:
+                self._move(parameter, group)
 
         def _move(self, parameter: Any, group: dict[str, Any]) -> None:
             state = self.state[parameter]

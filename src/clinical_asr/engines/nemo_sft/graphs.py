@@ -18,28 +18,33 @@ from contextlib import contextmanager
 from typing import Any
 
 from clinical_asr.engines.nemo_sft.sharing import normalised, zeroed_in_place
+from clinical_asr.records import Seconds
 
-FRAMES = 64
-"""Of features, 10 ms each, to whose multiple a batch is padded: about ten graphs serve clips of 2 to 10 s."""
+FRAMES = 128
+"""Of features, 10 ms each, to whose multiple a batch is padded: seven graphs serve clips of 2 to 10 s. Each takes half
+a second to record; with half as many frames a step would take a millisecond less (docs/lab-notes.md)."""
 WARM_UP = 3
 """Steps before the first recording: libraries make their plans and gradients get their places."""
 
 
 @contextmanager
-def graphed(model: Any, batch_size: int, notes: list[str]) -> Iterator[None]:
+def graphed(model: Any, batch_size: int, longest: Seconds, notes: list[str]) -> Iterator[None]:
     """While open, full batches of ``batch_size`` rows run the encoder of ``model`` as graphs, where that is possible.
 
-    A base that cannot be recorded trains as it always did, with the reason in ``notes``.
+    ``longest`` is the duration of the longest row. A base that cannot be recorded trains as it always did, with the
+    reason in ``notes``.
     """
     why = obstacle(model.encoder)
     if why:
         notes.append(f"steps are not recorded: {why}")
         yield
         return
-    graphs = Graphs(model.encoder, batch_size, notes)
+    frames = 1 + int(longest / model.cfg.preprocessor.get("window_stride", 0.01))
+    graphs = Graphs(model.encoder, batch_size, padded(frames), notes)
     model.encoder.forward = graphs
     try:
-        with zeroed_in_place(model):  # a graph adds to the gradients that it has met when it was recorded
+        # A graph adds to the gradients that it has met when it was recorded.
+        with zeroed_in_place(model), what_is_there_stays():
             yield
     finally:
         del model.encoder.forward
@@ -61,8 +66,8 @@ def obstacle(encoder: Any) -> str:
 class Graphs:
     """Stands in for an encoder's ``forward``: records what it meets in training, lets everything else pass."""
 
-    def __init__(self, encoder: Any, batch_size: int, notes: list[str]) -> None:
-        self.encoder, self.batch_size, self.notes = encoder, batch_size, notes
+    def __init__(self, encoder: Any, batch_size: int, longest: int, notes: list[str]) -> None:
+        self.encoder, self.batch_size, self.longest, self.notes = encoder, batch_size, longest, notes
         self.forward = encoder.forward
         self.recorded: dict[int, Recording] = {}
         self.pool: Any = None
@@ -80,12 +85,18 @@ class Graphs:
         frames = padded(audio_signal.shape[2])
         if frames not in self.recorded:
             try:
-                with undisturbed():
-                    self.recorded[frames] = self._record(audio_signal, length, frames)
+                self._record_all(audio_signal, length, frames)
             except RuntimeError as error:
                 self._give_up(error)
                 return self.forward(audio_signal=audio_signal, length=length)
         return self.recorded[frames](audio_signal, length)
+
+    def _record_all(self, signal: Any, length: Any, frames: int) -> None:
+        """The longest shape comes first: all others fit into its memory, where each would else ask for its own."""
+        first = frames if self.recorded else max(frames, self.longest)
+        for each in dict.fromkeys((first, frames)):
+            with undisturbed():
+                self.recorded[each] = self._record(signal, length, each)
 
     def _record(self, signal: Any, length: Any, frames: int) -> Recording:
         import torch
@@ -129,11 +140,22 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def what_is_there_stays() -> Iterator[None]:
+    """While open, what lives already is not looked at by whoever collects garbage: a million objects of libraries."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def padded(frames: int) -> int:
     """Frames that a batch is padded to.
 
-    >>> padded(1), padded(64), padded(65)
-    (64, 64, 128)
+    >>> padded(1), padded(128), padded(129)
+    (128, 128, 256)
     """
     return -(-frames // FRAMES) * FRAMES
 

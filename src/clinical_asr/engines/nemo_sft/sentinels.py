@@ -6,11 +6,11 @@ only in bf16 (``judge``).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from clinical_asr.engines.nemo_sft.later import Later
 from clinical_asr.errors import AudioError, TrainingError
 from clinical_asr.speech import read_speech
 from clinical_asr.training import EpochReport, Example, score_key
@@ -51,36 +51,39 @@ def _words(text: str) -> str:
 
 
 class Gradients:
-    """A step whose gradients are no numbers is left out; ``PATIENCE`` of them in a row end the run."""
+    """A step whose gradients are no numbers is left out; ``PATIENCE`` of them in a row end the run.
+
+    Nobody waits for a GPU to say what they are: the optimiser is told as PyTorch's ``GradScaler`` tells it, by two
+    tensors that it looks at when it comes to the step (``found_inf``, ``grad_scale``), and the count follows.
+    """
 
     def __init__(self) -> None:
         self.left_out, self._in_a_row = 0, 0
-        self._set_aside: list[tuple[Any, Any]] = []
+        self._told: tuple[str, Later] | None = None
 
-    def check(self, parameters: Sequence[Any], where: str, largest: float = 0.0) -> None:
-        """Before the optimiser's step: clip to the norm ``largest`` (0: not at all). Raises TrainingError."""
+    def check(self, optimizer: Any, parameters: Sequence[Any], where: str, largest: float = 0.0) -> None:
+        """Before the optimiser's step: clip to the norm ``largest`` (0: not at all). Raises as :meth:`settle` does."""
         import torch
 
-        found = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(found)
-        if math.isfinite(float(norm)):
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        optimizer.found_inf = (~norm.isfinite()).float()
+        if largest:
+            optimizer.grad_scale = ((norm + 1e-6) / largest).clamp(min=1.0)
+        self.settle()
+        self._told = where, Later(optimizer.found_inf)
+
+    def settle(self) -> None:
+        """Count the step that was checked last. Raises TrainingError after ``PATIENCE`` steps that were left out."""
+        if self._told is None:
+            return
+        (where, no_numbers), self._told = self._told, None
+        if not float(no_numbers):
             self._in_a_row = 0
-            if largest:
-                torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
             return
         self.left_out, self._in_a_row = self.left_out + 1, self._in_a_row + 1
         if self._in_a_row == PATIENCE:
             mend = "lower learning_rate or use precision 32-true; nothing was written"
             raise TrainingError(f"the gradients of {PATIENCE} steps in a row are no numbers", where, mend)
-        self._set_aside = [(parameter, parameter.grad) for parameter in parameters]
-        for parameter in parameters:
-            parameter.grad = None  # the optimiser passes over it
-
-    def give_back(self) -> None:
-        """After the step: recorded steps go on adding to the same gradients, which are zeroed before they do."""
-        for parameter, gradient in self._set_aside:
-            parameter.grad = gradient
-        self._set_aside.clear()
 
     def note(self) -> list[str]:
         """What a person should know of it."""

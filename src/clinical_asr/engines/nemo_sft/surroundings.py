@@ -30,7 +30,8 @@ def recorded(model: Any, run: Run) -> AbstractContextManager[None]:
     asks = run.world.size > 1 and not run.config.freeze_batch_norm
     if run.device != "cuda" or not run.graphs or run.config.frugal or asks:
         return nullcontext()
-    return graphed(model, len(Share(run.world).rows_of([0] * run.config.batch_size)), run.notes)
+    rows = len(Share(run.world).rows_of([0] * run.config.batch_size))
+    return graphed(model, rows, max(example.duration for example in run.examples), run.notes)
 
 
 @contextmanager
