@@ -66,7 +66,7 @@ def test_every_row_is_trained_once_by_one_process(rows: int, batch: int, size: i
 
 @given(size=st.integers(2, 5), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=11))
 @pytest.mark.parametrize("reduction", ["mean_batch", "mean_volume", "sum"])
-def test_the_average_of_the_processes_losses_is_the_batchs_loss(reduction: str, size: int, lengths: list[int]) -> None:
+def test_the_sum_of_the_processes_losses_is_the_batchs_loss(reduction: str, size: int, lengths: list[int]) -> None:
     targets, batch = [[1] * n for n in lengths], list(range(len(lengths)))
     losses = [float(3 * n + 1) for n in batch]
 
@@ -79,7 +79,7 @@ def test_the_average_of_the_processes_losses_is_the_batchs_loss(reduction: str, 
         share = Share(World(rank, size), targets, reduction)
         share.take(batch)
         total += share.loss_weight * reduced(share.fed(batch))
-    assert total / size == pytest.approx(reduced(batch))
+    assert total == pytest.approx(reduced(batch))
 
 
 # --- gradients --------------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Small(torch.nn.Module):
 
 
 def trained(world: World, rows: int) -> tuple[list[Any], Any]:
-    """Gradients of one batch, averaged over the processes, and BatchNorm's running statistics."""
+    """Gradients of one batch, summed over the processes, and BatchNorm's running statistics."""
     model, share = Small(), Share(world)
     data, batch = torch.randn(rows, 3, 12, generator=torch.Generator().manual_seed(1)).double(), list(range(rows))
     with (
@@ -113,7 +113,7 @@ def trained(world: World, rows: int) -> tuple[list[Any], Any]:
         share.gather(model)
         share.take(batch)
         model.training_step(data[share.fed(batch)], 0)["loss"].backward()
-        share.average()
+        share.add_up()
         gradients = [p.grad.numpy().copy() for p in model.parameters()]
     return gradients, model.layers[1].running_var.numpy()
 

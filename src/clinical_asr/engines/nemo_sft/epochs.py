@@ -78,11 +78,11 @@ class Keeper:
             self.anchor.rows = self.share.fed(self.plan[number])
 
     def before_step(self, model: Any, optimizer: Any) -> None:
-        """Average the gradients over the processes and clip them; leave out a step where they are no numbers.
+        """Sum the gradients of the processes and clip them; leave out a step where they are no numbers.
 
         Raises TrainingError if they never are.
         """
-        self.share.average()
+        self.share.add_up()
         where = f"epoch {self.epoch}, step {self.steps + 1}"
         self.gradients.check(optimizer, list(model.parameters()), where, self.config.gradient_clip)
 
@@ -114,7 +114,7 @@ class Keeper:
         number, told, rows, step = self._told
         self._told = None
         where = f"epoch {self.epoch}, batch {number + 1}"
-        loss, came = self.world.totals(float(told) / self.world.size, rows)
+        loss, came = self.world.totals(float(told), rows)
         if not math.isfinite(loss):
             mend = "lower learning_rate or use precision 32-true; nothing was written"
             raise TrainingError(f"the loss is {loss}", where, mend)

@@ -1,8 +1,8 @@
 """One batch over several processes, with the gradient that a single process would have found.
 
-Each process takes every n-th row of the batch. The processes' gradients are averaged before each step, so a process's
-loss counts by its share of the batch, times their number: the average is then the loss of the whole batch. A process
-without a row of its own goes through the motions with another's row, which counts nothing.
+Each process takes every n-th row of the batch. The processes' gradients are summed before each step, so a process's
+loss counts by its share of the batch: the sum is then the loss of the whole batch. A process without a row of its own
+goes through the motions with another's row, which counts nothing.
 
 Why not PyTorch's DistributedDataParallel: it exchanges gradients while they are found, through hooks that a recorded
 step (``graphs``) does not run, and recording is worth more than the overlap (benchmarks/gpu/README.md).
@@ -45,17 +45,16 @@ class Share:
 
         >>> share = Share(World(0, 2), [[1], [1, 2], [1, 2, 3]])
         >>> share.take([0, 1, 2]); round(share.loss_weight, 3)
-        1.333
+        0.667
         """
         self.mine = self.rows_of(batch)
-        self.row_weight = self.world.size * len(self.mine) / len(batch)
+        self.row_weight = len(self.mine) / len(batch)
         self.loss_weight = self.row_weight
         if self.reduction == "mean_volume":
             tokens = [sum(len(self.targets[row]) for row in rows) for rows in (self.mine, batch)]
-            self.loss_weight = self.world.size * tokens[0] / tokens[1]
+            self.loss_weight = tokens[0] / tokens[1]
         elif self.reduction == "sum":
-            self.loss_weight = float(self.world.size * bool(self.mine))
-
+            self.loss_weight = float(bool(self.mine))
 
     def gather(self, model: Any) -> None:
         """Lay all gradients into one buffer, once Lightning has thrown away what it found: one call then sums them."""
@@ -69,13 +68,12 @@ class Share:
         for parameter, part in zip(moving, self.gradients.split(sizes), strict=True):
             parameter.grad = part.view_as(parameter)
 
-    def average(self) -> None:
+    def add_up(self) -> None:
         """Before a step: the gradients of each process become those of the whole batch."""
         if self.gradients is not None:
             import torch.distributed as dist
 
             dist.all_reduce(self.gradients)
-            self.gradients /= self.world.size
 
 
 @contextmanager
