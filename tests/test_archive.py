@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import resource
 import subprocess
 import sys
@@ -19,11 +20,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clinical_asr.archive import MOST_MEMBERS, refuse_unsafe_environment
+from clinical_asr import nemo_file
+from clinical_asr.archive import MOST_MEMBERS, Archive, refuse_unsafe_environment
 from clinical_asr.bases import check_pin, inspect_base, sidecar_of
 from clinical_asr.checkpoint import parameter_count
 from clinical_asr.errors import ConfigError, ModelError
 from clinical_asr.nemo_file import check_archive, read_config, read_tensors
+from clinical_asr.record_sums import CHUNK
 from nemo_builder import TDT, link, nemo, tensor_table, weights, write
 from tiny_model import write_tones
 
@@ -227,6 +230,76 @@ def test_a_zip_with_a_lying_local_header_is_damaged(tmp_path: Path) -> None:
     content = weights().replace(b"model_weights/data/0", b"model_weights/data/1", 1)
     with pytest.raises(ModelError, match="damaged"):
         check_archive(nemo(tmp_path / "a.nemo", None, content))
+
+
+def test_a_local_name_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    content = bytearray(weights())
+    header = content.index(b"PK\x03\x04", 1)
+    content[header + 7] |= 0x08  # its name is said to be UTF-8
+    content[header + 30] = 0x80
+    with pytest.raises(ModelError, match="is damaged"):
+        check_archive(nemo(tmp_path / "a.nemo", None, bytes(content)))
+
+
+def verdict(path: Path) -> str:
+    """What is said of a file; empty if it passes."""
+    try:
+        check_archive(path)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
+def crc_of(name: str) -> str:
+    return rf"its weights are damaged \(CRC of {name}\)"
+
+
+def test_threads_find_a_flipped_bit_in_any_record_and_the_first_one_is_named(tmp_path: Path) -> None:
+    numbers = {f"model_weights/data/{n}": bytes([n]) * (3 * CHUNK if n == 7 else 999) for n in range(2, 40)}
+    whole = nemo(tmp_path / "whole.nemo", None, weights(extra=numbers)).read_bytes()
+    places = {n: whole.index(bytes([n]) * 999) for n in (2, 7, 39)}
+    for changed, first in (([2], 2), ([7], 7), ([39], 39), ([39, 7], 7)):
+        raw = bytearray(whole)
+        for n in changed:
+            raw[places[n] + (2 * CHUNK + 5 if n == 7 else 998)] ^= 1
+        (tmp_path / "a.nemo").write_bytes(raw)
+        assert re.search(crc_of(f"model_weights/data/{first}"), verdict(tmp_path / "a.nemo"))
+    assert not verdict(tmp_path / "whole.nemo")
+
+
+def test_honest_weights_are_read_by_threads_alone_and_memory_stays_flat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = nemo(tmp_path / "a.nemo", None, weights(extra={"model_weights/data/1": bytes(5 * CHUNK)})), []
+    pread = os.pread
+
+    def noted(descriptor: int, count: int, at: int) -> bytes:
+        asked.append(count)
+        return pread(descriptor, count, at)
+
+    monkeypatch.setattr(os, "pread", noted)
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda _: pytest.fail("read once more"))
+    check_archive(path)
+    assert sum(asked) > 5 * CHUNK and max(asked) == CHUNK
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_threads_refuse_what_zipfile_refuses_in_the_same_words(data: st.DataObject, tmp_path: Path) -> None:
+    records = weights(tensor_table(), {f"model_weights/data/{n}": bytes([n]) * 50 for n in range(1, 4)})
+    raw = bytearray(nemo(tmp_path / "honest.nemo", None, records).read_bytes())
+    start = raw.index(records)
+    for _ in range(data.draw(st.integers(0, 3))):
+        near = data.draw(st.sampled_from([found.start() for found in re.finditer(rb"PK", records)] + [8000]))
+        place = min(near + data.draw(st.integers(0, 90)), len(records) - 1)
+        raw[start + place] = data.draw(st.integers(0, 255))
+    path = tmp_path / "changed.nemo"
+    path.write_bytes(raw)
+    many = verdict(path)
+    with pytest.MonkeyPatch.context() as alone:
+        alone.setattr(Archive, "reader", lambda *_: None)
+        nemo_file._passed.clear()
+        assert verdict(path) == many
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

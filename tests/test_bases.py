@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import tarfile
 import zipfile
@@ -13,7 +14,8 @@ import pytest
 import yaml
 
 from clinical_asr import bases
-from clinical_asr.bases import base_digest, check_trainable, inspect_base, resolve_base, sidecar_of
+from clinical_asr.bases import adopt, base_digest, check_trainable, inspect_base, resolve_base, sidecar_of
+from clinical_asr.cycle import file_digest
 from clinical_asr.errors import ConfigError, ModelError
 from clinical_asr.nemo_file import architecture_of, check_archive, read_architecture
 
@@ -195,6 +197,68 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     before = base_digest(path)
     path.write_bytes(path.read_bytes() + b"\0" * 512)
     assert base_digest(path) != before
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Every file that was read for its digest, in order."""
+    read: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return file_digest(path)
+
+    monkeypatch.setattr(bases, "file_digest", counted)
+    return read
+
+
+def test_an_adopted_model_is_read_once_for_its_digest(tmp_path: Path, hashed: list[Path]) -> None:
+    part, model = write_nemo(tmp_path / ".a.part.nemo"), tmp_path / "a.nemo"
+    model.write_bytes(b"an older one")
+    digest = adopt(part, model)
+    assert base_digest(model) == digest == file_digest(model) and hashed == [part]
+    assert sidecar_of(model).read_text() == f"{digest}  a.nemo\n" and not part.exists()
+
+
+def test_an_adopted_model_that_is_changed_afterwards_is_read_again_and_refused(
+    tmp_path: Path, hashed: list[Path]
+) -> None:
+    model = tmp_path / "a.nemo"
+    adopt(write_nemo(tmp_path / ".a.part.nemo"), model)
+    raw = bytearray(model.read_bytes())
+    raw[-1] ^= 1
+    model.write_bytes(raw)
+    os.utime(model, ns=(1, 1))
+    with pytest.raises(ModelError, match="not the file its digest was made of"):
+        base_digest(model)
+    assert hashed[1:] == [model]
+
+
+def test_a_file_that_came_in_between_is_not_taken_for_the_one_that_was_hashed(
+    tmp_path: Path, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, model = write_nemo(tmp_path / ".a.part.nemo"), tmp_path / "a.nemo"
+
+    def swapped(part: Path, model: Path) -> None:
+        model.write_bytes(part.read_bytes()[:-512] + b"x" * 512)
+
+    monkeypatch.setattr(bases, "settle", swapped)
+    adopt(part, model)
+    with pytest.raises(ModelError, match="not the file its digest was made of"):
+        base_digest(model)
+
+
+@pytest.mark.parametrize("faulty", ["sync", "file_digest", "write_text", "settle"])
+def test_a_model_whose_adoption_fails_is_not_there(
+    faulty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(bases, faulty, full)
+    with pytest.raises(OSError, match="no space"):
+        adopt(write_nemo(tmp_path / ".a.part.nemo"), tmp_path / "a.nemo")
+    assert not (tmp_path / "a.nemo").exists()
 
 
 @pytest.mark.nemo

@@ -7,6 +7,7 @@ one thing in it that does not belong there is not one to train on.
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import tarfile
 import zipfile
@@ -33,6 +34,10 @@ LARGEST_READ = 64 * 2**20
 
 DO_NOT_USE, GET_AGAIN = "do not use this file", "get the file again"
 UNSAFE_LOADING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+DAMAGE = (
+    OSError, EOFError, UnicodeDecodeError, NotImplementedError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What the readers of tar and zip raise for bytes that are not as they should be."""
 
 
 def refuse_unsafe_environment(environment: Mapping[str, str]) -> None:
@@ -54,6 +59,8 @@ class Archive:
     members: dict[str, tarfile.TarInfo]
     """By name, without a leading ``./``."""
     _tar: tarfile.TarFile
+    _plain: IO[bytes] | None = None
+    """The file itself, unless it is gzipped."""
 
     def open(self, name: str) -> IO[bytes]:
         """The content of a member. Raises ModelError if there is none."""
@@ -67,6 +74,13 @@ class Archive:
         with self.open(name) as file:
             return file.read(self.members[name].size)
 
+    def reader(self, name: str) -> Callable[[int, int], bytes] | None:
+        """(offset, how many) -> bytes of a member, for several threads at once; None where the archive is gzipped."""
+        if self._plain is None:
+            return None
+        member, descriptor = self.members[name], self._plain.fileno()
+        return lambda at, count: os.pread(descriptor, max(0, min(count, member.size - at)), member.offset_data + at)
+
 
 @contextmanager
 def opened(path: Path) -> Iterator[Archive]:
@@ -75,14 +89,14 @@ def opened(path: Path) -> Iterator[Archive]:
         with path.open("rb") as file:
             measured = _Measured(path, file)
             with tarfile.open(fileobj=measured, mode="r:") as tar:  # type: ignore[call-overload]
-                archive = Archive(path, _listed(path, tar), tar)
+                archive = Archive(path, _listed(path, tar), tar, None if measured.packed else file)
                 measured.largest = LARGEST_READ
                 yield archive
     except FileNotFoundError:
         raise ModelError("no such file", where=str(path), mend="check the path of the base") from None
     except tarfile.ReadError as error:
         raise ModelError(f"is not a .nemo archive, or damaged ({one_line(error)})", str(path), GET_AGAIN) from None
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except DAMAGE as error:
         raise ModelError(f"is damaged ({one_line(error)})", str(path), GET_AGAIN) from None
 
 
@@ -95,10 +109,10 @@ class _Measured:
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self.largest = path, LARGEST_HEADER
         size = path.stat().st_size
-        packed = file.read(2) == b"\x1f\x8b"
+        self.packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        self._file: Any = gzip.GzipFile(fileobj=file) if packed else file
-        self.limit = MOST_EXPANSION * size + FREE_EXPANSION if packed else size
+        self._file: Any = gzip.GzipFile(fileobj=file) if self.packed else file
+        self.limit = MOST_EXPANSION * size + FREE_EXPANSION if self.packed else size
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= self.largest:

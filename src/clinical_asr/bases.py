@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
 from clinical_asr.cycle import FileState, file_digest, file_state
 from clinical_asr.errors import ConfigError, ModelError
-from clinical_asr.jsonl import settle, write_text
+from clinical_asr.jsonl import settle, sync, write_text
 from clinical_asr.nemo_file import Architecture, read_architecture
 from clinical_asr.records import SAMPLE_RATE
 
@@ -125,13 +126,19 @@ def base_digest(path: Path) -> str:
 
     Raises ModelError if a ``.sha256`` file beside it says otherwise.
     """
+    digest = content_digest(path)
+    _check_sidecar(path, digest)
+    return digest
+
+
+def content_digest(path: Path) -> str:
+    """The same, whatever a ``.sha256`` beside it says. Raises ModelError if there is no such file."""
     try:
-        key = file_state(path)
+        key = file_state(path)  # before it is read: what changes meanwhile is not found under it
     except OSError:
         raise ModelError("no such file", where=str(path), mend="check the path of the base") from None
     if key not in _digests:
         _digests[key] = file_digest(path)
-    _check_sidecar(path, _digests[key])
     return _digests[key]
 
 
@@ -153,11 +160,28 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def adopt(part: Path, model: Path, digest: str) -> None:
-    """Give a finished ``.nemo`` its name, its digest first: a model that is present is complete and has its digest."""
+def adopt(part: Path, model: Path) -> str:
+    """Give a finished ``.nemo`` its name, its digest first: a model that is present is complete and has its digest.
+
+    Returns the digest, which this process then knows of the model as well. Raises ModelError without a ``part``.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        on_disk = beside.submit(sync, part)  # the disk is busy while the digest is computed
+        digest = content_digest(part)
+        on_disk.result()
     model.unlink(missing_ok=True)  # an older model must never stand beside the new digest
     write_text(sidecar_of(model), f"{digest}  {model.name}\n")
+    hashed = file_state(part)
     settle(part, model)
+    _know_renamed(hashed, model)
+    return digest
+
+
+def _know_renamed(was: FileState, path: Path) -> None:
+    """A file under another name has the digest it had, if it is the very same: size, time of change and inode."""
+    now = file_state(path)
+    if was in _digests and now[1:] == was[1:]:
+        _digests[now] = _digests[was]
 
 
 def _check_sidecar(path: Path, digest: str) -> None:

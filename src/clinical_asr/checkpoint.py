@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from clinical_asr.archive import DO_NOT_USE, GET_AGAIN, one_line
 from clinical_asr.errors import ModelError
+from clinical_asr.record_sums import ReadAt, first_damaged
 
 STORAGES = {
     "FloatStorage": ("float32", 4), "HalfStorage": ("float16", 2), "BFloat16Storage": ("bfloat16", 2),
@@ -56,17 +57,20 @@ class Tensor:
         return math.prod(self.shape)
 
 
-def tensors_of(weights: IO[bytes], where: str, *, verify: bool = False) -> dict[str, Tensor]:
+def tensors_of(
+    weights: IO[bytes], where: str, *, verify: bool = False, read_at: ReadAt | None = None
+) -> dict[str, Tensor]:
     """Name -> tensor of a checkpoint, from its table of contents alone; ``verify`` also reads all records' CRC-32.
 
-    PyTorch does not look at the CRC. Raises ModelError naming what is damaged or does not belong.
+    PyTorch does not look at the CRC. With ``read_at`` several threads read for it. Raises ModelError naming what is
+    damaged or does not belong.
     """
     if not zipfile.is_zipfile(weights):
         why = "its weights are a bare pickle or damaged, which may run code when loaded"
         raise ModelError(why, where, "save it again with a current NeMo, or get the file again")
     with zipfile.ZipFile(weights) as records:
         table = _check_records(records, where)
-        damaged = records.testzip() if verify else None
+        damaged = first_damaged(records, weights, read_at) if verify else None
         if damaged is not None:
             raise ModelError(f"its weights are damaged (CRC of {damaged})", where, GET_AGAIN)
         tensors, storages = read_table(records.read(table), where)

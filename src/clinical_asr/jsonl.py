@@ -256,12 +256,13 @@ def settle(part: Path, path: Path) -> None:
 
     Content first, then the name, then the folder that holds the name: a rename may reach the disk before the bytes.
     """
-    _sync(part)
+    sync(part)
     part.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(place: Path) -> None:
+def sync(place: Path) -> None:
+    """Return when a file's content, or a folder's names, would survive a power cut."""
     descriptor = os.open(place, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -19,7 +19,9 @@ from clinical_asr.archive import CONFIG, DO_NOT_USE, WEIGHTS, Archive, one_line,
 from clinical_asr.checkpoint import Tensor, tensors_of
 from clinical_asr.cycle import file_state
 from clinical_asr.errors import MissingDependency, ModelError
+from clinical_asr.late_compiler import compiler_on_first_call
 from clinical_asr.model_config import check_config, parse_config
+from clinical_asr.nemo_connector import direct_connector
 
 __all__ = [
     "Architecture", "architecture_of", "check_archive", "import_nemo", "keep", "read_architecture", "read_config",
@@ -75,7 +77,7 @@ def _read_all(path: Path) -> None:
             with archive.open(name) as artifact:
                 _refuse_pickle(path, name, artifact)
         with archive.open(WEIGHTS) as weights:
-            tensors_of(weights, str(path), verify=True)
+            tensors_of(weights, str(path), verify=True, read_at=archive.reader(WEIGHTS))
 
 
 def _refuse_pickle(path: Path, name: str, artifact: IO[bytes]) -> None:
@@ -97,7 +99,8 @@ def restore(path: Path, device: str = "cpu") -> Any:
     check_archive(path)
     try:
         with Fabric(accelerator="cpu").init_module(empty_init=True):  # all weights come from the file: none is drawn
-            return ASRModel.restore_from(str(path), map_location=device).eval()
+            connector = direct_connector()()
+            return ASRModel.restore_from(str(path), map_location=device, save_restore_connector=connector).eval()
     except Exception as error:  # NeMo raises anything for a config it does not understand
         why = f"NeMo cannot restore it ({one_line(error)})"
         raise ModelError(why, where=str(path), mend="is it a NeMo 1.20+ model?") from None
@@ -152,7 +155,7 @@ def import_nemo() -> None:
         np.row_stack = np.vstack
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), compiler_on_first_call():
             warnings.simplefilter("ignore")
             import nemo.collections.asr  # noqa: F401 - the slow part; its banners end here
             from nemo.utils import logging as nemo_logging

@@ -16,7 +16,6 @@ import msgspec
 
 from clinical_asr.bases import adopt, base_digest, inspect_base
 from clinical_asr.config import TrainingConfig, halved
-from clinical_asr.cycle import file_digest
 from clinical_asr.engines.nemo_sft import machine
 from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored, frozen_parts
 from clinical_asr.engines.nemo_sft.batches import Batches, tokenize
@@ -306,11 +305,9 @@ def _save(model: Any, output: Path) -> str:
     part = output.with_name(f".{output.stem}.part.nemo")  # NeMo insists on the ending
     try:
         model.save_to(str(part))
-        digest = file_digest(part)
-        adopt(part, output, digest)
+        return adopt(part, output)
     finally:
         part.unlink(missing_ok=True)
-    return digest
 
 
 def _report(run: Run, keeper: Keeper, digest: str, seconds: Seconds) -> TrainingReport:

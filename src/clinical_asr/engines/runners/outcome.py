@@ -8,7 +8,6 @@ from pathlib import Path
 
 from clinical_asr.bases import adopt
 from clinical_asr.config import TrainingConfig, halved
-from clinical_asr.cycle import file_digest
 from clinical_asr.engines.runners import stock
 from clinical_asr.engines.runners.staging import log_of
 from clinical_asr.errors import TrainingError
@@ -33,8 +32,7 @@ def collect(staged: Path, job: TrainingJob, config: TrainingConfig, notes: list[
     rows = loaded_rows(_last_run(log_of(job.output)), len(job.examples))
     epochs = _epochs(staged / stock.RESULTS, rows)
     model = _model(staged / stock.RESULTS)
-    digest = file_digest(model)
-    adopt(model, job.output, digest)
+    digest = adopt(model, job.output)
     steps = -(-rows // (config.batch_size * config.accumulate_grad_batches)) * config.epochs
     return TrainingReport(
         digest=digest, epochs=epochs, best_epoch=epochs[-1].epoch if epochs else config.epochs, stopped_early=False,

@@ -15,9 +15,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from clinical_asr.bases import adopt
+from clinical_asr.bases import adopt, content_digest
 from clinical_asr.config import TrainingConfig
-from clinical_asr.cycle import file_digest
 from clinical_asr.engines.runners.hosts import Host
 from clinical_asr.engines.runners.outcome import complaint, until_it_fits
 from clinical_asr.engines.runners.staging import log_of, stage, staged_beside
@@ -95,11 +94,10 @@ def collect(results: Path, output: Path) -> TrainingReport:
     """
     info: dict[str, Any] = read_json(results / "training_run_info.json")
     model = results / MODEL
-    digest = file_digest(model)
-    if digest != info["model"]["sha256"]:
+    if content_digest(model) != info["model"]["sha256"]:
         raise TrainingError("the model that came back is not the one that was written there", str(model),
                             "run the command again")  # fmt: skip
-    adopt(model, output, digest)
+    adopt(model, output)
     return report_of(info)
 
 
