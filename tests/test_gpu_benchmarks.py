@@ -64,6 +64,31 @@ def test_clips_are_repeated_under_ids_of_their_own(tmp_path: Path) -> None:
     assert [row.id for row in laid] == sorted({row.id for row in laid}) and len(laid) == 7
 
 
+class CutOff:
+    """A side whose machine is taken away at its second pass."""
+
+    def __init__(self, name: str, asked: list[str]) -> None:
+        self.name, self.passes = name, 0
+
+    def run(self) -> dict[str, float]:
+        self.passes += 1
+        if self.passes == 2 and self.name == "nemo":
+            raise KeyboardInterrupt
+        return {"seconds": self.passes, "cpu_seconds": 1.0, "rss_mb": 10.0, "rss_warm_mb": 9.0}
+
+
+def test_a_run_that_is_cut_off_leaves_what_it_knew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transcription, "Side", CutOff)
+    kept = tmp_path / "records" / "kept.json"
+    tell = lambda found: transcription.so_far(found, kept)  # noqa: E731
+    with pytest.raises(KeyboardInterrupt):
+        transcription.measure(tmp_path / "x.nemo", manifest_of(tmp_path, 3), 4, tell=tell)
+    found = json.loads(kept.read_text())
+    assert found["unfinished"] and found["clips"] == 4 and found["speech_s"] == 6.0
+    assert (found["rtfx"], found["rtfx_cold"], found["nemo_rtfx"]) == (3.0, 6.0, 6.0)
+    assert found["transcription"]["seconds"] == [1, 2] and found["nemo_transcription"]["seconds"] == [1]
+
+
 def test_faults_of_a_record_are_named() -> None:
     good = {"in_id_order": True, "rows_that_differ": 0, "memory": {"growth": 0.01},
             "transcription": {"precision": "fp32"}}  # fmt: skip
@@ -130,7 +155,9 @@ def cycle_of(manifest: Path, folder: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.nemo
 def test_both_sides_hear_the_same(tiny_ctc: Path, tiny_manifest: Path) -> None:
-    found = transcription.measure(tiny_ctc, tiny_manifest, 30, batch=8, passes=2)
+    told: list[dict[str, object]] = []
+    found = transcription.measure(tiny_ctc, tiny_manifest, 30, batch=8, passes=2, tell=told.append)
+    assert [set(one) >= {"unfinished", "rtfx", "clips"} for one in told] == [True] * 4 and "unfinished" not in found
     assert transcription.faults(found) == [], json.dumps(found)
     assert found["clips"] == 30 and found["rtfx"] > 0 and found["nemo_rtfx"] > 0
     assert len(found["transcription"]["seconds"]) == 2 and found["transcription"]["load_s"] > 0

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from clinical_asr import wav
+from clinical_asr import speech, wav
 from clinical_asr.cycle import account
 from clinical_asr.engines.runners.staging import stage
 from clinical_asr.errors import AudioError, FlywheelError
@@ -143,6 +145,79 @@ def test_the_reader_of_speech_refuses_or_reads(tmp_path: Path) -> None:
     read = {name for name, size in outcome.items() if size}
     assert read >= {"8 kHz", "24 bit", "float", "MP3 called .wav"}, outcome
     assert not read & {"stereo", "ten hours", "a pipe", "float with NaN", "empty", "a folder", "missing", "text"}
+
+
+# --- files of many makers: read as the decoder would, or by the decoder -----------------------------------------------
+
+PCM = struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)
+EXTENSIBLE = struct.pack("<HHIIHH", 0xFFFE, 1, 16_000, 32_000, 2, 16) + struct.pack("<HHI", 22, 16, 4) + bytes.fromhex(
+    "0100000000001000800000aa00389b71"
+)  # fmt: skip
+FORMS = [
+    PCM, PCM + bytes(2), PCM[:14], EXTENSIBLE, struct.pack("<HHIIHH", 1, 2, 16_000, 64_000, 4, 16),
+    struct.pack("<HHIIHH", 1, 1, 8_000, 16_000, 2, 16), struct.pack("<HHIIHH", 1, 1, 16_000, 16_000, 1, 8),
+    struct.pack("<HHIIHH", 1, 1, 16_000, 0, 2, 16), struct.pack("<HHIIHH", 3, 1, 16_000, 64_000, 4, 32),
+]  # fmt: skip
+MAKER = b"INFOISFT" + struct.pack("<I", 14) + b"Lavf58.29.100\0"
+LISTS = [MAKER, MAKER + b"ICMT", MAKER[:-2], b"INFOdata" + bytes(4), b"adtl", b"exif" + bytes(range(17)), b""]
+
+
+def chunk(name: bytes, body: bytes, declared: int | None = None) -> bytes:
+    return name + struct.pack("<I", len(body) if declared is None else declared) + body + bytes(len(body) % 2)
+
+
+@st.composite
+def waves(draw: st.DrawFn) -> bytes:
+    """WAVs as programs, bad lines and bad people write them; about a third are read without a decoder."""
+    mostly = lambda usual, others: draw(st.sampled_from([usual] * 6 * len(others) + others))  # noqa: E731
+    others = st.tuples(st.sampled_from([b"LIST", b"LIST", b"fact", b"fmt ", b"JUNK"]), st.sampled_from(LISTS))
+    between = [chunk(*one) for one in mostly([], [[(b"LIST", MAKER)], draw(st.lists(others, max_size=3))])]
+    audio = draw(st.sampled_from([0, 1, 799, 800, 1000])) * 2 * b"\1" + mostly(b"", [b"\2"])
+    audio = bytes(np.frombuffer(audio, np.uint8) * np.arange(len(audio), dtype=np.uint8))
+    declared = mostly(None, [0, 2, len(audio) + 2, len(audio) + 1, 2**31, 2**32 - 1])
+    after = mostly(b"", [chunk(b"LIST", MAKER), chunk(b"data", b"abcd"), b"\0", b"more"])
+    body = b"WAVE" + chunk(b"fmt ", mostly(PCM, FORMS)) + b"".join(between) + chunk(b"data", audio, declared) + after
+    content = b"RIFF" + struct.pack("<I", mostly(len(body), [0, 8, 2**32 - 1, len(body) - 2])) + body
+    return content[: mostly(len(content), [draw(st.integers(0, len(content)))])]
+
+
+def outcome_of(read: Callable[[Path], Any], path: Path) -> tuple[str, bytes] | str:
+    try:
+        samples = read(path)
+    except AudioError as error:
+        return str(error)
+    return samples.dtype.str, samples.tobytes()
+
+
+@settings(max_examples=400)
+@given(content=waves())
+def test_whoever_made_a_file_it_is_read_as_its_decoder_reads_it(content: bytes, tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.wav"
+    path.write_bytes(content)
+    assert outcome_of(read_speech, path) == outcome_of(speech._decoded, path)
+
+
+@pytest.mark.parametrize("before", [b"", chunk(b"LIST", MAKER)])
+def test_plain_speech_is_not_converted_on_its_way(before: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    sound(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:36] + before + content[36:])
+    stored = speech.read_stored(path)
+    assert stored.dtype == np.int16 and not stored.flags.owndata
+    assert np.array_equal(stored, soundfile.read(path, dtype="int16")[0])
+    read = read_speech(path)
+    assert read.dtype == np.float32 and read.tobytes() == soundfile.read(path, dtype="float32")[0].tobytes()
+    assert read.flags.writeable
+
+
+def test_an_hour_and_a_little_is_refused_whoever_reads_it(tmp_path: Path) -> None:
+    size = 32_000 * 3600 + 1000  # bytes; the file as a whole is still one that is read at once
+    head = b"RIFF" + struct.pack("<I", size + 36) + b"WAVE" + chunk(b"fmt ", PCM) + b"data" + struct.pack("<I", size)
+    (tmp_path / "a.wav").write_bytes(head)
+    os.truncate(tmp_path / "a.wav", size + 44)
+    refused = outcome_of(read_speech, tmp_path / "a.wav")
+    assert "1.0 hours" in refused and refused == outcome_of(speech._decoded, tmp_path / "a.wav")
 
 
 def test_ten_hours_take_no_memory(tmp_path: Path) -> None:

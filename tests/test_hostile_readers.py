@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import hostile
+from clinical_asr import intake
 from clinical_asr.errors import FlywheelError, printable
 from clinical_asr.intake import LONGEST_LINE
 from clinical_asr.jsonl import read_csv, read_json, read_rows, write_csv
@@ -107,6 +108,34 @@ def test_what_is_no_plain_file_is_refused_at_once(reader: str, kind: str, tmp_pa
     assert time.process_time() - start < 2
 
 
+def test_a_file_that_does_not_say_how_long_it_is_is_read_up_to_the_limit(tmp_path: Path) -> None:
+    told = Path("/proc/self/status")
+    if not told.is_file():
+        pytest.skip("no file of this kind here")
+    assert told.stat().st_size == 0 and intake.document(told).startswith(b"Name:")
+    with pytest.raises(OSError, match="larger than 10 bytes"):
+        intake.document(told, 10)
+
+
+def open_files() -> int:
+    """How many this process holds open (Linux; 0 elsewhere)."""
+    held = Path("/proc/self/fd")
+    return len(list(held.iterdir())) if held.is_dir() else 0
+
+
+@pytest.mark.parametrize(("size", "fits"), [(0, True), (9, True), (10, True), (11, False)])
+def test_a_document_may_be_as_large_as_the_limit(size: int, fits: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(size))
+    before = open_files()
+    if fits:
+        assert intake.document(path, 10) == bytes(size)
+    else:
+        with pytest.raises(OSError, match="larger than 10 bytes"):
+            intake.document(path, 10)
+    assert open_files() == before
+
+
 HIGH_WATER = "int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
 """KiB; a child's ``ru_maxrss`` begins with what its parent had, this does not."""
 
@@ -119,9 +148,7 @@ def in_a_narrow_house(code: str, *arguments: str, mib: int = 400) -> tuple[subpr
         "import clinical_asr.scores, clinical_asr.config, clinical_asr.overrides\n"
         "now = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         f"resource.setrlimit(resource.RLIMIT_AS, (now + {mib} * 2**20,) * 2)\n"
-        f"def peak(): return {HIGH_WATER}\nbefore = peak()\n"
-        + code
-        + "\nprint('PEAK', (peak() - before) / 1024)\n"
+        f"def peak(): return {HIGH_WATER}\nbefore = peak()\n" + code + "\nprint('PEAK', (peak() - before) / 1024)\n"
     )
     done = subprocess.run([sys.executable, "-c", limited, *arguments], capture_output=True, text=True, timeout=120)
     peak = float(done.stdout.rpartition("PEAK ")[2] or "nan") if "PEAK" in done.stdout else float("nan")
@@ -190,9 +217,7 @@ def test_a_recipe_bomb_is_refused(tmp_path: Path) -> None:
     from clinical_asr.config import load_recipe
 
     aliases = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
-    aliases += "".join(
-        f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40)
-    )
+    aliases += "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40))
     for text, why in (
         (aliases, "alias"),
         ("a: " + "[" * 5000, "nested deeper"),

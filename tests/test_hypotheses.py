@@ -119,6 +119,19 @@ def test_audio_paths_stay_true_in_another_folder(tmp_path: Path) -> None:
     assert (output.parent / row.audio_filepath).resolve() == (tmp_path / "data" / "0.wav").resolve()
 
 
+def test_folders_are_looked_at_once_and_not_for_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+    resolve = Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda path, *more: looked.append(path) or resolve(path, *more))
+    paths = ["a.wav", "deep/b.wav", "../c.wav", "../out/d.wav", str(tmp_path / "e.wav")]
+    given = [Utterance(audio_filepath=path, text="t", duration=1.0, id=path) for path in paths]
+    output = tmp_path / "out" / "hyps.jsonl"
+    transcribe_rows(given, tmp_path / "data", Parrot(), output, tmp_path / "ledger.jsonl")
+    found = [row.audio_filepath for row in read_rows(output, Hypothesis)]
+    assert found == ["../data/a.wav", "../data/deep/b.wav", "../c.wav", "d.wav", str(tmp_path / "e.wav")]
+    assert len(looked) == 2
+
+
 def test_an_empty_manifest_gives_an_empty_file(tmp_path: Path) -> None:
     assert run(tmp_path, Parrot(), []) == []
     assert written(tmp_path) == []

@@ -17,8 +17,9 @@ from clinical_asr.records import Hypothesis, Outcome, Utterance
 
 pytest.importorskip("nemo")
 
+from clinical_asr.engines import nemo_asr_halves
 from clinical_asr.engines.nemo_asr import NemoTranscriber
-from clinical_asr.engines.nemo_asr_halves import Halves, in_halves
+from clinical_asr.engines.nemo_asr_halves import Halves, in_halves, on_device, padded, renew_search
 
 pytestmark = pytest.mark.nemo
 
@@ -129,6 +130,88 @@ def test_a_batch_searched_while_another_is_encoded_is_heard_alike(
         {key: in_turn[key]} for key in audio
     ]
     assert ears.model.preprocessor.featurizer.dither > 0  # training gets its noise back
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_how_samples_are_stored_changes_no_text(
+    apart: bool, tiny_nemo: Path, audio: dict[str, Path], tmp_path: Path
+) -> None:
+    ears = NemoTranscriber(tiny_nemo, TranscriptionConfig(batch_size=5))
+    ears.halves = Halves(ears.model, ears._precisely) if apart else None
+    normal = ears.transcribe(audio)
+    mixed = dict(audio)
+    for key in list(audio)[::3]:
+        mixed[key] = tmp_path / f"{key}.wav"
+        soundfile.write(mixed[key], soundfile.read(audio[key], dtype="float32")[0], 16_000, subtype="FLOAT")
+    assert ears.transcribe(mixed) == normal
+
+
+def test_a_batch_of_integers_stays_one_until_it_is_on_the_device() -> None:
+    whole = [np.array([-32768, 32767, 1], np.int16), np.array([16384], np.int16)]
+    real = [row.astype(np.float32) / 32768 for row in whole]
+    assert padded(whole)[0].numpy().dtype == np.int16 and padded([whole[0], real[1]])[0].numpy().dtype == np.float32
+    wanted = [[*real[0]], [*real[1], 0.0, 0.0]]
+    for samples in (whole, real, [whole[0], real[1]], [real[0], whole[1]]):
+        signal, lengths = padded(samples)
+        there = on_device(signal, "cpu").numpy()
+        assert there.dtype == np.float32 and there.tolist() == wanted and on_device(lengths, "cpu").tolist() == [3, 1]
+
+
+class OnGpu:
+    """A model as if it stood on a GPU: the search of the real one, and parameters that say so."""
+
+    def __init__(self, model: Any) -> None:
+        self.maybe_enable_cuda_graphs = model.maybe_enable_cuda_graphs
+
+    def parameters(self) -> Any:
+        parameter = type("Parameter", (), {"device": type("Device", (), {"type": "cuda"})})
+        return iter([parameter])
+
+
+@pytest.mark.parametrize("kind", ["tiny_nemo", "tiny_rnnt"])
+def test_a_model_that_was_trained_gets_its_graphs_back_and_none_of_before(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    model = NemoTranscriber(request.getfixturevalue(kind)).model
+    search = model.decoding.decoding.decoding_computer
+    model.on_train_epoch_start()
+    assert search.cuda_graphs_mode is None
+    renew_search(model)
+    assert search.cuda_graphs_mode is None  # on a CPU there are none
+    renew_search(OnGpu(model))
+    assert search.cuda_graphs_mode is not None
+    search.state = "made of the weights as they were"
+    renew_search(OnGpu(model))
+    assert search.cuda_graphs_mode is not None and search.state is None
+
+
+def test_a_base_that_wants_no_graphs_gets_none(tiny_nemo: Path) -> None:
+    from omegaconf import OmegaConf
+
+    model = NemoTranscriber(tiny_nemo).model
+    wanted: dict[str, Any] = OmegaConf.to_container(model.cfg.decoding)
+    wanted["greedy"]["use_cuda_graph_decoder"] = False
+    model.change_decoding_strategy(OmegaConf.create(wanted), verbose=False)
+    renew_search(OnGpu(model))
+    assert model.decoding.decoding.decoding_computer.cuda_graphs_mode is None
+
+
+def test_a_search_that_fails_leaves_nothing_half_made(
+    transcriber: NemoTranscriber, audio: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcriber, "halves", Halves(transcriber.model, transcriber._precisely))
+    normal, renewed = transcriber.transcribe(audio), []
+    stock = transcriber.model.decoding.rnnt_decoder_predictions_tensor
+
+    def runs_out(encoded: Any, frames: Any, **options: Any) -> Any:
+        if len(encoded) > 2:
+            raise RuntimeError("out of memory")
+        return stock(encoded, frames, **options)
+
+    monkeypatch.setattr(transcriber.model.decoding, "rnnt_decoder_predictions_tensor", runs_out)
+    monkeypatch.setattr(nemo_asr_halves, "renew_search", renewed.append)
+    assert transcriber.transcribe(audio) == normal
+    assert renewed and set(map(id, renewed)) == {id(transcriber.model)}
 
 
 def test_only_plain_transducers_are_taken_apart(tiny_nemo: Path, tiny_ctc: Path) -> None:

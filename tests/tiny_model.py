@@ -110,7 +110,7 @@ def _transducer(shape: Shape, durations: list[int]) -> dict[str, Any]:
         },
         "decoding": {
             "strategy": "greedy_batch", **extra,
-            "greedy": {"max_symbols": 10, "loop_labels": True, "use_cuda_graph_decoder": False},
+            "greedy": {"max_symbols": 10, "loop_labels": True},
         },
         "loss": loss if durations else {"loss_name": "default"},
     }  # fmt: skip

@@ -7,6 +7,7 @@ NeMo's, ours, ... The first pass of each is cold, the median of the others is wa
 itself, files and ledger included; NeMo gets the same paths, longest first, batch 128, bf16 autocast where there is a
 GPU. Both read the audio from disk. Results must come back in the order of the manifest, in fp32 with equal texts row by
 row, and memory must not grow from the first tenth of the first pass to the end of the last: else the exit code is 1.
+After each pass stderr and ``--record`` have what is known so far: a run that is cut off has not been for nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +32,48 @@ from clinical_asr.jsonl import read_rows, write_rows
 from clinical_asr.records import Utterance
 
 SIDES = ("ours", "nemo")
+PREFIXES = dict(zip(SIDES, ("", "nemo_"), strict=True))
+"""What the names of a side's numbers begin with."""
 GROWTH = 0.05
 """Share by which resident memory may grow: the allocators of two libraries are not of one mind."""
 
 
+def so_far(found: dict[str, Any], path: Path | None = None) -> None:
+    """What is known after a pass, as a line of stderr and in the file that will hold the record."""
+    print(json.dumps(found), file=sys.stderr, flush=True)
+    write(found, path)
+
+
+def write(found: dict[str, Any], path: Path | None) -> None:
+    """The record, where one is wanted."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found, indent=2) + "\n")
+
+
 def measure(
-    base: Path, manifest: Path, rows: int, batch: int = 128, precision: str = "auto", passes: int = 4, workers: int = 0
-) -> dict[str, Any]:
+    base: Path, manifest: Path, rows: int, batch: int = 128, precision: str = "auto", passes: int = 4,
+    workers: int = 0, tell: Callable[[dict[str, Any]], None] = so_far,
+) -> dict[str, Any]:  # fmt: skip
     """Time both sides on ``rows`` clips of ``manifest``, repeated as often as it takes.
 
-    ``workers`` are processes that read audio for NeMo; its own default is none.
+    ``workers`` are processes that read audio for NeMo; its own default is none. ``tell`` hears after each pass what is
+    known by then.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         speech = sum(row.duration for row in lay_out(manifest, folder / "clips.jsonl", rows))
+        asked_for = {"batch": batch, "passes": passes, "nemo_workers": workers}
         asked = ["--base", str(base), "--out", scratch, "--batch", str(batch), "--precision", precision]
         sides = {name: Side(name, [*asked, "--nemo-workers", str(workers)]) for name in SIDES}
         told: dict[str, list[dict[str, Any]]] = {name: [] for name in SIDES}
         for _ in range(passes):
             for name, side in sides.items():
                 told[name].append(side.run())
+                tell({"unfinished": True, "clips": rows, **_speeds(told, speech), **asked_for})
         ends = {name: side.end() for name, side in sides.items()}
         texts = {name: json.loads((folder / f"{name}.json").read_text()) for name in SIDES}
-    return _record(told, ends, texts, speech) | {"batch": batch, "passes": passes, "nemo_workers": workers}
+    return _record(told, ends, texts, speech) | asked_for
 
 
 def lay_out(manifest: Path, clips: Path, rows: int) -> list[Utterance]:
@@ -80,9 +101,7 @@ class Side:
         """One pass."""
         assert self.process.stdin is not None
         print("again", file=self.process.stdin, flush=True)
-        answer = self._answer()
-        print(f"{self.name}: {answer['seconds']} s", file=sys.stderr, flush=True)  # what is cut off has said so much
-        return answer
+        return self._answer()
 
     def end(self) -> dict[str, Any]:
         """What the process needed in all."""
@@ -104,14 +123,9 @@ class Side:
 def _record(
     told: dict[str, list[dict[str, Any]]], ends: dict[str, Any], texts: dict[str, Any], speech: float
 ) -> dict[str, Any]:
-    record: dict[str, Any] = {"clips": len(texts["ours"]), "speech_s": round(speech, 1)}
-    for name, prefix in zip(SIDES, ("", "nemo_"), strict=True):
-        cold, *warm = told[name]
-        record[f"{prefix}rtfx"] = round(speech / statistics.median(one["seconds"] for one in warm or [cold]), 1)
-        record[f"{prefix}rtfx_cold"] = round(speech / cold["seconds"], 1)
-        record[f"{prefix}cpu_s"] = round(statistics.median(one["cpu_seconds"] for one in warm or [cold]), 2)
-        each = {kind: [one[kind] for one in told[name]] for kind in ("seconds", "cpu_seconds", "rss_mb")}
-        record[f"{prefix}transcription"] = ends[name] | each
+    record: dict[str, Any] = {"clips": len(texts["ours"]), **_speeds(told, speech)}
+    for name, prefix in PREFIXES.items():
+        record[f"{prefix}transcription"] |= ends[name]
     first, last = told["ours"][0]["rss_warm_mb"], told["ours"][-1]["rss_mb"]
     record["memory"] = {"rss_after_warm_up_mb": first, "rss_end_mb": last, "growth": round(last / first - 1, 4)}
     record["characters_per_second"] = round(sum(map(len, texts["ours"].values())) / speech, 2)
@@ -119,6 +133,21 @@ def _record(
     differing = [row for row, text in texts["ours"].items() if texts["nemo"].get(row) != text]
     record["rows_that_differ"] = len(differing)
     return record
+
+
+def _speeds(told: dict[str, list[dict[str, Any]]], speech: float) -> dict[str, Any]:
+    """The part of a record that is known after any pass: seconds, and what follows from them."""
+    speeds: dict[str, Any] = {"speech_s": round(speech, 1)}
+    for name, prefix in PREFIXES.items():
+        if not told[name]:
+            continue
+        cold, *warm = told[name]
+        speeds[f"{prefix}rtfx"] = round(speech / statistics.median(one["seconds"] for one in warm or [cold]), 1)
+        speeds[f"{prefix}rtfx_cold"] = round(speech / cold["seconds"], 1)
+        speeds[f"{prefix}cpu_s"] = round(statistics.median(one["cpu_seconds"] for one in warm or [cold]), 2)
+        each = {kind: [one[kind] for one in told[name]] for kind in ("seconds", "cpu_seconds", "rss_mb")}
+        speeds[f"{prefix}transcription"] = each
+    return speeds
 
 
 def faults(record: dict[str, Any]) -> list[str]:
@@ -261,12 +290,10 @@ def main() -> None:
         serve(asked.side, Path(asked.base), asked.out, asked.batch, asked.precision, asked.nemo_workers)
         return
     base, manifest = resolve(asked.base, "--base"), asked.manifest.resolve()
-    found = measure(base, manifest, asked.rows, asked.batch, asked.precision, asked.passes, asked.nemo_workers)
-    text = json.dumps(found, indent=2)
-    print(text)
-    if asked.record:
-        asked.record.parent.mkdir(parents=True, exist_ok=True)
-        asked.record.write_text(text + "\n")
+    tell = partial(so_far, path=asked.record)
+    found = measure(base, manifest, asked.rows, asked.batch, asked.precision, asked.passes, asked.nemo_workers, tell)
+    print(json.dumps(found, indent=2))
+    write(found, asked.record)
     if wrong := faults(found):
         sys.exit("transcription: " + "; ".join(wrong))
 

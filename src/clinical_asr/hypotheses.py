@@ -67,6 +67,7 @@ def transcribe_rows(
     failed: dict[str, str] = {}
     with RowWriter(output, Hypothesis) as writer:
         _check_same_model(writer, transcriber)
+        seen_from = _seen_from(output.parent, folder)
         missing = [row for row in rows if row.id not in writer.known]
         batches = _batches(missing, transcriber.batch_size)
         asked = ({row.id: _audio(row, folder) for row in batch} for batch in batches)
@@ -74,7 +75,7 @@ def transcribe_rows(
         for batch, heard in zip(progress(batches, "transcribing"), answers, strict=True):
             failed |= _failures(batch, heard)
             scored = [row for row in batch if row.id not in failed]
-            writer.write([_hypothesis(row, heard[row.id], transcriber, folder, output) for row in scored])
+            writer.write([_hypothesis(row, heard[row.id], transcriber, seen_from) for row in scored])
         written = {row.id: row for row in writer.rows if isinstance(row, Hypothesis)}
     entries = _ledger(rows, written, failed)
     account("hypotheses", [row.id for row in rows], entries)
@@ -125,18 +126,24 @@ def _failures(batch: Batch, heard: Mapping[str, Heard]) -> dict[str, str]:
     return {row_id: str(answer) for row_id, answer in answers if isinstance(answer, FlywheelError)}
 
 
-def _hypothesis(row: Utterance, heard: Heard, transcriber: Transcriber, folder: Path, output: Path) -> Hypothesis:
+def _hypothesis(row: Utterance, heard: Heard, transcriber: Transcriber, seen_from: Callable[[str], str]) -> Hypothesis:
     fields: dict[str, Any] = to_dict(row)
-    fields["audio_filepath"] = _seen_from(output.parent, row.audio_filepath, folder)
+    fields["audio_filepath"] = seen_from(row.audio_filepath)
     fields |= {"pred_text": heard, "model": transcriber.name, "model_digest": transcriber.digest}
     return from_dict(Hypothesis, fields)
 
 
-def _seen_from(home: Path, audio_filepath: str, folder: Path) -> str:
+def _seen_from(home: Path, folder: Path) -> Callable[[str], str]:
     """NeMo's tools join relative audio to the folder of the file they read: keep that true in another folder."""
-    if Path(audio_filepath).is_absolute() or home.resolve() == folder.resolve():
-        return audio_filepath
-    return Path(os.path.relpath(folder / audio_filepath, home)).as_posix()
+    if home.resolve() == folder.resolve():
+        return str
+
+    def seen(audio_filepath: str) -> str:
+        if Path(audio_filepath).is_absolute():
+            return audio_filepath
+        return Path(os.path.relpath(folder / audio_filepath, home)).as_posix()
+
+    return seen
 
 
 def _ledger(rows: Sequence[Utterance], written: Mapping[str, Any], failed: Mapping[str, str]) -> list[LedgerEntry]:

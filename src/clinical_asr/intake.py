@@ -29,17 +29,22 @@ def opened(path: Path) -> BinaryIO:
 
     The file that was looked at is the one that is read, whatever takes its name meanwhile.
     """
+    return os.fdopen(_plain(path)[0], "rb")
+
+
+def _plain(path: Path) -> tuple[int, int]:
+    """(descriptor, bytes) of a plain file. Raises OSError as :func:`opened` does."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is not a file but a pipe or a device", str(path))
-        return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor, status.st_size
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -67,12 +72,26 @@ def text_lines(path: Path, file: BinaryIO) -> Iterator[str]:
 
 def document(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
     """All of a file that is read at once. Raises OSError, also for one that is larger than ``largest`` bytes."""
-    with opened(path) as file:
-        large = os.fstat(file.fileno()).st_size > largest
-        content = b"" if large else file.read(largest + 1)  # it may grow meanwhile
-    if large or len(content) > largest:
+    descriptor, size = _plain(path)
+    try:
+        content = b"" if size > largest else _whole(descriptor, size, largest)
+    finally:
+        os.close(descriptor)
+    if size > largest or len(content) > largest:
         raise OSError(errno.EFBIG, f"is larger than {largest:,} bytes", str(path))
     return content
+
+
+def _whole(descriptor: int, size: int, largest: int) -> bytes:
+    """All that is there, up to one byte more than ``largest``; a file as long as it says takes a single read.
+
+    Before and after each read Python's other threads have their turn: thousands of recordings feel that.
+    """
+    content = os.read(descriptor, size + 1)
+    if 0 < size == len(content):
+        return content
+    with os.fdopen(descriptor, "rb", closefd=False) as file:  # it grows meanwhile, or does not say how long it is
+        return content + file.read(largest + 1 - len(content))
 
 
 def too_long(path: Path, number: int) -> ManifestError:

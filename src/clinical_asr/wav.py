@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,15 +159,23 @@ def _require_form(channels: int, rate: int, subtype: str, path: Path) -> None:
 
 def _declared_bytes(content: bytes) -> tuple[int, int] | None:
     """(declared, present) bytes of a WAV's data chunk; ``None`` for another container or a WAV without data."""
+    sizes = ((size, min(size, len(content) - at)) for name, at, size in chunks(content) if name == b"data")
+    return next(sizes, None)
+
+
+def chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, place of its first byte, bytes it declares) of a WAV's chunks; none of another container's.
+
+    >>> [(name, at, size) for name, at, size in chunks(encoded(np.zeros(3, np.int16)))]
+    [(b'fmt ', 20, 16), (b'data', 44, 6)]
+    """
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        return None
+        return
     at = 12
     while at + 8 <= len(content):
         name, size = struct.unpack_from("<4sI", content, at)
-        if name == b"data":
-            return size, min(size, len(content) - at - 8)
+        yield name, at + 8, size
         at += 8 + size + size % 2
-    return None
 
 
 def _plain(error: Exception) -> str:

@@ -7,18 +7,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clinical_asr.bases import base_digest
 from clinical_asr.config import TranscriptionConfig
-from clinical_asr.engines.nemo_asr_halves import THREADS, Halves, in_halves
+from clinical_asr.engines.nemo_asr_halves import THREADS, Halves, in_halves, renew_search
 from clinical_asr.errors import AudioError, FlywheelError, ModelError
 from clinical_asr.nemo_file import keep, restore
-from clinical_asr.speech import read_speech
+from clinical_asr.speech import Stored, read_stored, scaled
 from clinical_asr.workers import in_threads
 
-Speech = tuple[str, NDArray[np.float32]]
+Speech = tuple[str, Stored]
 """Row id and samples."""
 
 CPU_BATCH = 16
@@ -53,6 +50,7 @@ class NemoTranscriber:
         self.model, self.name, self.digest = model, name, digest[:16]
         self.config = config or TranscriptionConfig()
         self.batch_size = self.config.batch_size if self._on_gpu else min(self.config.batch_size, CPU_BATCH)
+        renew_search(model)  # the model may have been trained since it was last heard
         self.halves = Halves(model, self._precisely) if self._on_gpu and in_halves(model) else None
 
     @property
@@ -101,14 +99,14 @@ class NemoTranscriber:
         middle = len(speech) // 2
         return self.recognise(speech[:middle]) | self.recognise(speech[middle:])
 
-    def _forward(self, samples: list[NDArray[np.float32]]) -> list[str]:
+    def _forward(self, samples: list[Stored]) -> list[str]:
         return [_text_of(hypothesis) for hypothesis in (self.halves or self.decode)(samples)]
 
-    def decode(self, samples: list[NDArray[np.float32]], **asked: Any) -> list[Any]:
+    def decode(self, samples: Sequence[Stored], **asked: Any) -> list[Any]:
         """NeMo's own answers to one batch, in order; ``asked`` are further options of its ``transcribe``."""
         with self._precisely():
             options = {"batch_size": len(samples), "verbose": False, "num_workers": 0, **asked}
-            hypotheses = self.model.transcribe(samples, **options)
+            hypotheses = self.model.transcribe([scaled(each) for each in samples], **options)
         if isinstance(hypotheses, tuple):  # older transducers: (best, all)
             hypotheses = hypotheses[0]
         return list(hypotheses or ())
@@ -120,6 +118,8 @@ class NemoTranscriber:
         import torch
 
         if isinstance(error, torch.OutOfMemoryError):
+            if self.halves is None:  # they do so themselves, and see to it that no other thread is searching
+                renew_search(self.model)
             torch.cuda.empty_cache()
             self.batch_size = max(1, min(self.batch_size, size // 2))
 
@@ -130,9 +130,9 @@ def listen(model: Any, audio: Mapping[str, Path], *, exact: bool = False) -> dic
     return NemoTranscriber.from_model(model, "in training", "", config).transcribe(audio)
 
 
-def _read(path: Path) -> NDArray[np.float32] | AudioError:
+def _read(path: Path) -> Stored | AudioError:
     try:
-        return read_speech(path)
+        return read_stored(path)
     except AudioError as error:
         return error
 

@@ -13,10 +13,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from clinical_asr.speech import FULL_SCALE, Stored, scaled
 
 THREADS = 4
 """Batches under way: one is encoded, one searched, two are read."""
+LARGEST_PINNED = 256 * 2**20
+"""Bytes of a batch that is laid out in page-locked memory: PyTorch keeps that as long as the process lives."""
 
 
 def in_halves(model: Any) -> bool:
@@ -42,21 +45,33 @@ class Halves:
         self.model, self.precise = model, precise
         self._encoding, self._searching, self._own = threading.Lock(), threading.Lock(), threading.local()
 
-    def __call__(self, samples: Sequence[NDArray[np.float32]]) -> list[Any]:
+    def __call__(self, samples: Sequence[Stored]) -> list[Any]:
         """NeMo's answers to one batch of recordings at 16 kHz, in their order."""
         import torch
 
-        signal, lengths = padded(samples)
+        device = next(self.model.parameters()).device
+        signal, lengths = padded(samples, pinned=device.type == "cuda")
         with torch.inference_mode(), self._aside():
+            given = {"input_signal": on_device(signal, device), "input_signal_length": on_device(lengths, device)}
             with self._encoding, self.precise(), undithered(self.model.preprocessor):
                 self.model.eval()  # NeMo leaves an encoder that has transcribed in training mode
-                device = next(self.model.parameters()).device
-                given = {"input_signal": signal.to(device), "input_signal_length": lengths.to(device)}
                 encoded, frames = self.model.forward(**given)[:2]
             with self._searching:
-                return list(
-                    self.model.decoding.rnnt_decoder_predictions_tensor(encoded, frames, return_hypotheses=False)
-                )
+                return self._searched(encoded, frames)
+
+    def _searched(self, encoded: Any, frames: Any) -> list[Any]:
+        """One batch's texts.
+
+        NeMo captures its search as a CUDA graph at the first batch and at every longer or larger one, on a stream of
+        its own and in thread-local mode: another thread may go on encoding. Memory may run out meanwhile: what is half
+        made would be taken for whole at the next batch.
+        """
+        try:
+            search = self.model.decoding.rnnt_decoder_predictions_tensor
+            return list(search(encoded, frames, return_hypotheses=False))
+        except Exception:
+            renew_search(self.model)
+            raise
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
@@ -75,18 +90,48 @@ class Halves:
                 yield
 
 
-def padded(samples: Sequence[NDArray[np.float32]]) -> tuple[Any, Any]:
+def renew_search(model: Any) -> None:
+    """Let NeMo search with CUDA graphs, captured anew at the next batch, if the base's own configuration allows it.
+
+    NeMo forbids itself graphs while an epoch trains. One captured before keeps, besides its memory, what it has made
+    of the weights as they were then: whoever may have changed them calls this. Without a GPU nothing happens.
+    """
+    if next(model.parameters()).device.type == "cuda":
+        model.maybe_enable_cuda_graphs(force_reinit=True)
+
+
+def padded(samples: Sequence[Stored], pinned: bool = False) -> tuple[Any, Any]:
     """Recordings as one tensor (rows, longest), padded with silence, and their lengths.
 
-    >>> signal, lengths = padded([np.ones(2, np.float32), np.ones(3, np.float32)])
+    int16 if all of them are, else float32 in [-1, 1]. ``pinned``: in page-locked memory, unless that would be much.
+
+    >>> signal, lengths = padded([np.ones(2, np.float32), np.full(3, -32768, np.int16)])
     >>> signal.tolist(), lengths.tolist()
-    ([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], [2, 3])
+    ([[1.0, 1.0, 0.0], [-1.0, -1.0, -1.0]], [2, 3])
     """
     import torch
-    from torch.nn.utils.rnn import pad_sequence
 
-    signal = pad_sequence([torch.from_numpy(each) for each in samples], batch_first=True)
-    return signal, torch.tensor([len(each) for each in samples])
+    lengths = [len(each) for each in samples]
+    stored = all(each.dtype == np.int16 for each in samples)
+    kind, size = (torch.int16, 2) if stored else (torch.float32, 4)
+    pinned = pinned and len(lengths) * max(lengths) * size <= LARGEST_PINNED
+    signal = torch.empty((len(lengths), max(lengths)), dtype=kind, pin_memory=pinned)
+    for row, each in zip(signal.numpy(), samples, strict=True):
+        row[: len(each)] = each if stored else scaled(each)
+        row[len(each) :] = 0
+    return signal, torch.tensor(lengths, pin_memory=pinned)
+
+
+def on_device(padded: Any, device: Any) -> Any:
+    """What :func:`padded` gives, on ``device``: int16 crosses as it is and becomes float32 there, which is exact.
+
+    Nothing waits for the copy. PyTorch does not hand pinned memory out again before a copy that it began itself, on
+    its current stream, is done.
+    """
+    import torch
+
+    there = padded.to(device, non_blocking=True)
+    return there.to(torch.float32) / FULL_SCALE if there.dtype == torch.int16 else there
 
 
 @contextmanager
