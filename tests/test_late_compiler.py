@@ -113,3 +113,16 @@ def test_nemo_is_imported_without_the_compiler() -> None:
 def test_what_nemo_compiles_is_compiled_when_it_is_called() -> None:
     pytest.importorskip("nemo")
     assert run_python(IMPORT + CALL) == ""
+
+
+@pytest.mark.nemo
+def test_nemo_searches_without_loops_inside_of_graphs() -> None:
+    pytest.importorskip("nemo")
+    code = (
+        "from clinical_asr.nemo_file import import_nemo\n"
+        "import_nemo()\n"
+        "from nemo.collections.asr.parts.submodules.transducer_decoding import label_looping_base as base\n"
+        "base.check_cuda_python_cuda_graphs_conditional_nodes_supported()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "loops in CUDA graphs are not used" in done.stderr

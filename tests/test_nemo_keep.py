@@ -205,13 +205,13 @@ def test_gradients_that_are_no_numbers_cost_a_step_and_then_the_run() -> None:
     for gradient in (bad, good, bad, bad):
         before = parameter.detach().clone()
         parameter.grad = gradient.clone()
-        watch.check(optimizer, [parameter], "epoch 1, step 1", 1.0)
+        watch.check(optimizer, "epoch 1, step 1", 1.0)
         optimizer.step()
         assert torch.equal(parameter, before) == (gradient is bad), "left out, so that the weights stay numbers"
     watch.settle()
     assert watch.note() == ["3 steps left out: their gradients were no numbers"]
     parameter.grad = bad.clone()
-    watch.check(optimizer, [parameter], "epoch 2, step 9")
+    watch.check(optimizer, "epoch 2, step 9")
     with pytest.raises(TrainingError, match="epoch 2, step 9: the gradients of 3 steps in a row are no numbers"):
         watch.settle()
 
@@ -224,7 +224,7 @@ def test_a_step_is_that_of_clipped_gradients(largest: float) -> None:
     watch = Gradients()
     for gradient in steps:
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
-        watch.check(own, [ours], "a step", largest)
+        watch.check(own, "a step", largest)
         if largest:
             torch.nn.utils.clip_grad_norm_([theirs], largest)
         own.step()
@@ -237,11 +237,11 @@ def test_in_a_run_the_weights_survive_a_bad_step(job: TrainingJob, monkeypatch: 
 
     check = Gradients.check
 
-    def spoil(self: Gradients, optimizer: Any, parameters: Any, *rest: Any) -> None:
+    def spoil(self: Gradients, optimizer: Any, *rest: Any) -> None:
         if once:
             once.clear()
-            next(p for p in parameters if p.grad is not None).grad.fill_(float("inf"))
-        check(self, optimizer, parameters, *rest)
+            optimizer.param_groups[0]["params"][0].grad.fill_(float("inf"))
+        check(self, optimizer, *rest)
 
     monkeypatch.setattr(Gradients, "check", spoil)
     report = train(with_config(job, factors=(1.0,)))

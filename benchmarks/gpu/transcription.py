@@ -238,9 +238,6 @@ def prepare_ours(base: Path, clips: Path, batch: int, precision: str, _: int) ->
 
 def prepare_nemo(base: Path, clips: Path, batch: int, precision: str, workers: int) -> tuple[Pass, str]:
     """NeMo's public call, as its documentation shows it, with what its best users add: sorting and autocast."""
-    from clinical_asr.nemo_file import import_nemo
-
-    import_nemo()
     import torch
     from nemo.collections.asr.models import ASRModel
 

@@ -157,6 +157,7 @@ def import_nemo() -> None:
     try:
         with warnings.catch_warnings(), compiler_on_first_call():
             warnings.simplefilter("ignore")
+            _refuse_conditional_nodes()
             import nemo.collections.asr  # noqa: F401 - the slow part; its banners end here
             from nemo.utils import logging as nemo_logging
     except ImportError:
@@ -167,3 +168,19 @@ def import_nemo() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(nemo|lightning|torch)\b")
+
+
+def _refuse_conditional_nodes() -> None:
+    """Let NeMo search with the graphs that it makes for older drivers.
+
+    Those for newer ones hold loops, whose bodies use memory that PyTorch believes to be free: what others put there is
+    overwritten, and where it was given back the process dies of an illegal access
+    (https://github.com/NVIDIA-NeMo/Speech/issues/15423, docs/lab-notes.md). To be called before NeMo's models are
+    imported, since they take the check under its own name.
+    """
+    from nemo.core.utils import cuda_python_utils
+
+    def refuse() -> None:
+        raise OSError("loops in CUDA graphs are not used")
+
+    cuda_python_utils.check_cuda_python_cuda_graphs_conditional_nodes_supported = refuse

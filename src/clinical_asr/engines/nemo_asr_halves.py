@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,26 +44,27 @@ class Halves:
 
     def __init__(self, model: Any, precise: Callable[[], AbstractContextManager[None]]) -> None:
         self.model, self.precise = model, precise
-        self._encoding, self._searching, self._own = threading.Lock(), threading.Lock(), threading.local()
+        self.device = next(model.parameters()).device
+        self._encoding, self._searching = Lane(self.device, -1), Lane(self.device, -2)  # short kernels go first
 
     def __call__(self, samples: Sequence[Stored]) -> list[Any]:
         """NeMo's answers to one batch of recordings at 16 kHz, in their order."""
         import torch
 
-        device = next(self.model.parameters()).device
-        signal, lengths = padded(samples, pinned=device.type == "cuda")
-        with torch.inference_mode(), self._aside():
-            given = {"input_signal": on_device(signal, device), "input_signal_length": on_device(lengths, device)}
-            with self._encoding, self.precise(), undithered(self.model.preprocessor):
+        signal, lengths = padded(samples, pinned=self.device.type == "cuda")
+        with torch.inference_mode():
+            with self._encoding.entered(), self.precise(), undithered(self.model.preprocessor):
                 self.model.eval()  # NeMo leaves an encoder that has transcribed in training mode
-                encoded, frames = self.model.forward(**given)[:2]
-            with self._searching:
+                there = on_device(signal, self.device), on_device(lengths, self.device)
+                encoded, frames = self.model.forward(input_signal=there[0], input_signal_length=there[1])[:2]
+                done = self._encoding.mark()
+            with self._searching.entered(done):
                 return self._searched(encoded, frames)
 
     def _searched(self, encoded: Any, frames: Any) -> list[Any]:
         """One batch's texts.
 
-        NeMo captures its search as a CUDA graph at the first batch and at every longer or larger one, on a stream of
+        NeMo captures its search as CUDA graphs at the first batch and at every longer or larger one, on a stream of
         its own and in thread-local mode: another thread may go on encoding. Memory may run out meanwhile: what is half
         made would be taken for whole at the next batch.
         """
@@ -73,21 +75,39 @@ class Halves:
             renew_search(self.model)
             raise
 
+
+class Lane:
+    """What one batch at a time goes through: a stream of the GPU, or nothing but a lock where there is none."""
+
+    def __init__(self, device: Any, priority: int) -> None:
+        self._lock, self._stream = threading.Lock(), _stream(device, priority) if device.type == "cuda" else None
+
     @contextmanager
-    def _aside(self) -> Iterator[None]:
-        """On a GPU each thread has a stream of its own, which begins where the model's last change has ended."""
+    def entered(self, after: Any = None) -> Iterator[None]:
+        """Alone in it, once the GPU has come to the mark ``after``; without one, to the model's last change."""
         import torch
 
-        device = next(self.model.parameters()).device
-        if device.type != "cuda":
-            yield
-            return
-        with torch.cuda.device(device):
-            if not hasattr(self._own, "stream"):
-                self._own.stream = torch.cuda.Stream()
-            self._own.stream.wait_stream(torch.cuda.default_stream())
-            with torch.cuda.stream(self._own.stream):
+        with self._lock:
+            if self._stream is None:
                 yield
+                return
+            with torch.cuda.device(self._stream.device):
+                self._stream.wait_event(after or torch.cuda.default_stream().record_event())
+                with torch.cuda.stream(self._stream):
+                    yield
+
+    def mark(self) -> Any:
+        """What has been started so far, for another lane to wait for."""
+        return self._stream.record_event() if self._stream is not None else None
+
+
+@cache
+def _stream(device: Any, priority: int) -> Any:
+    """The same one for all models: PyTorch has 32 of each priority and hands them out again and again, and a graph that
+    was captured on one keeps using memory which belongs to that stream. Captures take them from priority 0."""
+    import torch
+
+    return torch.cuda.Stream(device, priority=priority)
 
 
 def renew_search(model: Any) -> None:

@@ -77,14 +77,14 @@ class Keeper:
         if self.anchor is not None:
             self.anchor.rows = self.share.fed(self.plan[number])
 
-    def before_step(self, model: Any, optimizer: Any) -> None:
+    def before_step(self, optimizer: Any) -> None:
         """Sum the gradients of the processes and clip them; leave out a step where they are no numbers.
 
         Raises TrainingError if they never are.
         """
         self.share.add_up()
         where = f"epoch {self.epoch}, step {self.steps + 1}"
-        self.gradients.check(optimizer, list(model.parameters()), where, self.config.gradient_clip)
+        self.gradients.check(optimizer, where, self.config.gradient_clip)
 
     def end_batch(self, model: Any, loss: Any, rows: int, number: int) -> None:
         """Count the rows; stop if the last batch's loss was not a number, or if the model fell silent.
@@ -242,7 +242,7 @@ def as_callback(keeper: Any) -> Any:
             keeper.start_batch(batch_idx)
 
         def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
-            keeper.before_step(pl_module, optimizer)
+            keeper.before_step(optimizer)
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             keeper.end_batch(pl_module, outputs["loss"], len(batch[0]), batch_idx)

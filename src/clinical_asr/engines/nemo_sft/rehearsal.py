@@ -126,7 +126,7 @@ class LongestRows:
         """What is not to move takes less memory. Nothing is seeded: training seeds each of its epochs."""
         keep_still(model, self.keeper.config)
 
-    def before_step(self, model: Any, optimizer: Any) -> None:
+    def before_step(self, optimizer: Any) -> None:
         """Whatever the gradients are, they take the same memory."""
 
     def end_batch(self, model: Any, loss: Any, rows: int, number: int) -> None:

@@ -61,11 +61,12 @@ class Gradients:
         self.left_out, self._in_a_row = 0, 0
         self._told: tuple[str, Later] | None = None
 
-    def check(self, optimizer: Any, parameters: Sequence[Any], where: str, largest: float = 0.0) -> None:
+    def check(self, optimizer: Any, where: str, largest: float = 0.0) -> None:
         """Before the optimiser's step: clip to the norm ``largest`` (0: not at all). Raises as :meth:`settle` does."""
         import torch
 
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        norm = torch.nn.utils.get_total_norm([each.grad for each in trained if each.grad is not None])
         optimizer.found_inf = (~norm.isfinite()).float()
         if largest:
             optimizer.grad_scale = ((norm + 1e-6) / largest).clamp(min=1.0)
