@@ -72,6 +72,7 @@ def record(out: Path, run: dict[str, Any]) -> dict[str, Any]:
         "hypotheses_s": [stage["seconds"] for stage in heard],
         "effective": info["effective"],
         "notes": info["notes"],
+        "epoch_s": [round(epoch["seconds"], 2) for epoch in info["metrics_per_epoch"]],
         "loss_per_epoch": [epoch["loss"] for epoch in info["metrics_per_epoch"]],
         "stages": {f"{index} {stage['stage']}": stage["seconds"] for index, stage in enumerate(stages, 1)},
     }
