@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ pytest.importorskip("nemo")
 
 from clinical_asr.engines import nemo_asr_halves
 from clinical_asr.engines.nemo_asr import NemoTranscriber
-from clinical_asr.engines.nemo_asr_halves import Halves, in_halves, on_device, padded, renew_search
+from clinical_asr.engines.nemo_asr_halves import Halves, Room, in_halves, on_device, padded, renew_search
 
 pytestmark = pytest.mark.nemo
 
@@ -155,6 +156,19 @@ def test_a_batch_of_integers_stays_one_until_it_is_on_the_device() -> None:
         signal, lengths = padded(samples)
         there = on_device(signal, "cpu").numpy()
         assert there.dtype == np.float32 and there.tolist() == wanted and on_device(lengths, "cpu").tolist() == [3, 1]
+
+
+def test_a_thread_lays_out_one_batch_after_the_other_in_the_same_place() -> None:
+    room, other = Room(), Room()
+    long, short = [np.full(9, 7, np.int16), np.full(4, 5, np.int16)], [np.full(3, 1, np.int16)]
+    first, _ = padded(long, room)
+    assert first.tolist() == [[7] * 9, [5] * 4 + [0] * 5]
+    second, _ = padded([*short, np.full(1, 2, np.int16)], room)
+    assert second.tolist() == [[1, 1, 1], [2, 0, 0]] and second.data_ptr() == first.data_ptr()
+    assert padded([np.full(3, 0.5, np.float32)], room)[0].tolist() == [[0.5] * 3]
+    assert padded(short, other)[0].data_ptr() != first.data_ptr()
+    with ThreadPoolExecutor(1) as elsewhere:
+        assert elsewhere.submit(lambda: padded(short, room)[0].data_ptr()).result() != first.data_ptr()
 
 
 class OnGpu:

@@ -20,7 +20,7 @@ from clinical_asr.speech import FULL_SCALE, Stored, scaled
 THREADS = 4
 """Batches under way: one is encoded, one searched, two are read."""
 LARGEST_PINNED = 256 * 2**20
-"""Bytes of a batch that is laid out in page-locked memory: PyTorch keeps that as long as the process lives."""
+"""Bytes of a batch that is laid out in page-locked memory, which is kept."""
 
 
 def in_halves(model: Any) -> bool:
@@ -46,12 +46,13 @@ class Halves:
         self.model, self.precise = model, precise
         self.device = next(model.parameters()).device
         self._encoding, self._searching = Lane(self.device, -1), Lane(self.device, -2)  # short kernels go first
+        self._room = Room(pinned=self.device.type == "cuda")
 
     def __call__(self, samples: Sequence[Stored]) -> list[Any]:
         """NeMo's answers to one batch of recordings at 16 kHz, in their order."""
         import torch
 
-        signal, lengths = padded(samples, pinned=self.device.type == "cuda")
+        signal, lengths = padded(samples, self._room)
         with torch.inference_mode():
             with self._encoding.entered(), self.precise(), undithered(self.model.preprocessor):
                 self.model.eval()  # NeMo leaves an encoder that has transcribed in training mode
@@ -120,10 +121,33 @@ def renew_search(model: Any) -> None:
         model.maybe_enable_cuda_graphs(force_reinit=True)
 
 
-def padded(samples: Sequence[Stored], pinned: bool = False) -> tuple[Any, Any]:
+class Room(threading.local):
+    """Where a thread lays out its batches, one after the other; page-locked if ``pinned``, which copies faster.
+
+    PyTorch keeps page-locked memory as long as the process lives, for each size by itself: ever new batches would fill
+    the main memory. Whoever uses a room again must be done with what was laid out in it before.
+    """
+
+    def __init__(self, *, pinned: bool = False) -> None:
+        self.pinned = pinned
+        self._held: Any = None
+
+    def of(self, rows: int, longest: int, kind: Any) -> Any:
+        """A tensor (rows, longest) of whatever was there before."""
+        import torch
+
+        size = rows * longest * kind.itemsize
+        if size > LARGEST_PINNED:
+            return torch.empty((rows, longest), dtype=kind)
+        if self._held is None or self._held.numel() < size:
+            self._held = torch.empty(size, dtype=torch.uint8, pin_memory=self.pinned)
+        return self._held[:size].view(kind).view(rows, longest)
+
+
+def padded(samples: Sequence[Stored], room: Room | None = None) -> tuple[Any, Any]:
     """Recordings as one tensor (rows, longest), padded with silence, and their lengths.
 
-    int16 if all of them are, else float32 in [-1, 1]. ``pinned``: in page-locked memory, unless that would be much.
+    int16 if all of them are, else float32 in [-1, 1]; laid out in ``room``, if there is one.
 
     >>> signal, lengths = padded([np.ones(2, np.float32), np.full(3, -32768, np.int16)])
     >>> signal.tolist(), lengths.tolist()
@@ -131,22 +155,20 @@ def padded(samples: Sequence[Stored], pinned: bool = False) -> tuple[Any, Any]:
     """
     import torch
 
+    room = room or Room()
     lengths = [len(each) for each in samples]
     stored = all(each.dtype == np.int16 for each in samples)
-    kind, size = (torch.int16, 2) if stored else (torch.float32, 4)
-    pinned = pinned and len(lengths) * max(lengths) * size <= LARGEST_PINNED
-    signal = torch.empty((len(lengths), max(lengths)), dtype=kind, pin_memory=pinned)
+    signal = room.of(len(lengths), max(lengths), torch.int16 if stored else torch.float32)
     for row, each in zip(signal.numpy(), samples, strict=True):
         row[: len(each)] = each if stored else scaled(each)
         row[len(each) :] = 0
-    return signal, torch.tensor(lengths, pin_memory=pinned)
+    return signal, torch.tensor(lengths, pin_memory=room.pinned)
 
 
 def on_device(padded: Any, device: Any) -> Any:
     """What :func:`padded` gives, on ``device``: int16 crosses as it is and becomes float32 there, which is exact.
 
-    Nothing waits for the copy. PyTorch does not hand pinned memory out again before a copy that it began itself, on
-    its current stream, is done.
+    Nothing waits for the copy: whoever laid it out leaves it alone until the batch's texts are there.
     """
     import torch
 
