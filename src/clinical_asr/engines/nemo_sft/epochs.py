@@ -176,7 +176,7 @@ class Keeper:
 def weights_of(model: Any, into: dict[str, Any] | None = None) -> dict[str, Any]:
     """A copy of all weights and buffers in main memory; ``into`` is an older one that nobody needs any more.
 
-    Fresh memory costs three times what the copying does (docs/lab-notes.md).
+    Fresh memory costs four times what the copying does (docs/lab-notes.md).
     """
     found = model.state_dict()
     if not into:
