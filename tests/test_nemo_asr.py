@@ -17,10 +17,11 @@ from clinical_asr.jsonl import read_rows
 from clinical_asr.records import Hypothesis, Outcome, Utterance
 
 pytest.importorskip("nemo")
+torch = pytest.importorskip("torch")
 
-from clinical_asr.engines import nemo_asr_halves
-from clinical_asr.engines.nemo_asr import NemoTranscriber
-from clinical_asr.engines.nemo_asr_halves import Halves, Room, in_halves, on_device, padded, renew_search
+from clinical_asr.engines import nemo_asr_halves  # noqa: E402
+from clinical_asr.engines.nemo_asr import NemoTranscriber  # noqa: E402
+from clinical_asr.engines.nemo_asr_halves import Halves, Room, in_halves, on_device, padded, renew_search  # noqa: E402
 
 pytestmark = pytest.mark.nemo
 
@@ -197,6 +198,22 @@ def test_a_model_that_was_trained_gets_its_graphs_back_and_none_of_before(
     search.state = "made of the weights as they were"
     renew_search(OnGpu(model))
     assert search.cuda_graphs_mode is not None and search.state is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_every_pass_hears_the_same_whoever_else_uses_the_memory(
+    tiny_nemo: Path, audio: dict[str, Path]
+) -> None:
+    """Graphs with loops inside go on writing where their temporary tensors once were."""
+    ears = NemoTranscriber(tiny_nemo, TranscriptionConfig(batch_size=2, precision="fp32"))
+    ears.model.disable_cuda_graphs()
+    plain = ears.transcribe(audio)
+    renew_search(ears.model)
+    assert ears.model.decoding.decoding.decoding_computer.cuda_graphs_mode == "no_while_loops"
+    for _ in range(12):
+        assert ears.transcribe(audio) == plain
+        torch.cuda.empty_cache()
+        torch.full((2**26,), float("nan"), device="cuda")
 
 
 def test_a_base_that_wants_no_graphs_gets_none(tiny_nemo: Path) -> None:
