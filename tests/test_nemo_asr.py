@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,22 @@ def test_a_search_that_fails_leaves_nothing_half_made(
     monkeypatch.setattr(nemo_asr_halves, "renew_search", renewed.append)
     assert transcriber.transcribe(audio) == normal
     assert renewed and set(map(id, renewed)) == {id(transcriber.model)}
+
+
+def test_a_single_batch_stays_in_the_thread_that_asks(
+    transcriber: NemoTranscriber, audio: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each of many batches would start threads of its own, with room and lanes of their own."""
+    seen: set[int] = set()
+    stock = transcriber._forward
+    monkeypatch.setattr(transcriber, "halves", Halves(transcriber.model, transcriber._precisely))
+    monkeypatch.setattr(transcriber, "_forward", lambda s: (seen.add(threading.get_ident()), stock(s))[1])
+    one = dict(list(audio.items())[: transcriber.batch_size])
+    normal = transcriber.transcribe(one)
+    assert seen == {threading.get_ident()}
+    seen.clear()
+    assert len(audio) > len(one) and normal.items() <= transcriber.transcribe(audio).items()
+    assert threading.get_ident() not in seen
 
 
 def test_only_plain_transducers_are_taken_apart(tiny_nemo: Path, tiny_ctc: Path) -> None:

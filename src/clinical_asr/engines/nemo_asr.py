@@ -63,12 +63,16 @@ class NemoTranscriber:
         return "bf16" if self._on_gpu and self.config.precision != "fp32" and _has_bf16() else "fp32"
 
     def transcribe(self, audio: Mapping[str, Path]) -> dict[str, str | FlywheelError]:
-        """What was heard in each recording; an AudioError or ModelError where nothing could be."""
-        found = dict(zip(audio, self.spread(_read, audio.values()), strict=True))
+        """What was heard in each recording; an AudioError or ModelError where nothing could be.
+
+        A single batch is taken by the calling thread: whoever has many of them spreads them.
+        """
+        spread = self.spread if len(audio) > self.batch_size else map
+        found = dict(zip(audio, spread(_read, audio.values()), strict=True))
         speech = [(row_id, read) for row_id, read in found.items() if not isinstance(read, AudioError)]
         speech.sort(key=lambda row: -len(row[1]))  # little padding, and memory runs out at once or never
         heard: dict[str, str | FlywheelError] = {k: read for k, read in found.items() if isinstance(read, AudioError)}
-        for answers in self.spread(self.recognise, self._batches(speech)):
+        for answers in spread(self.recognise, self._batches(speech)):
             heard |= answers
         return heard
 
