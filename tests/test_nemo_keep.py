@@ -229,7 +229,7 @@ def test_a_step_is_that_of_clipped_gradients(largest: float) -> None:
             torch.nn.utils.clip_grad_norm_([theirs], largest)
         own.step()
         plain.step()
-    assert torch.allclose(ours, theirs, atol=1e-7)
+    assert torch.equal(ours, theirs), "to the bit: a demo's verdict has hung on the last one"
 
 
 def test_in_a_run_the_weights_survive_a_bad_step(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:

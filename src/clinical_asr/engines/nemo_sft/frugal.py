@@ -148,11 +148,10 @@ def adamw(*, compiled: bool) -> Any:
             return loss
 
         def _move_all(self) -> None:
-            pairs = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
-            if pairs and getattr(self, "grad_scale", None) is not None:
-                torch._foreach_div_([parameter.grad for parameter, _ in pairs], self.grad_scale)
-            for parameter, group in pairs:
-                self._move(parameter, group)
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._move(parameter, group)
 
         def _move(self, parameter: Any, group: dict[str, Any]) -> None:
             state = self.state[parameter]

@@ -53,8 +53,8 @@ def _words(text: str) -> str:
 class Gradients:
     """A step whose gradients are no numbers is left out; ``PATIENCE`` of them in a row end the run.
 
-    Nobody waits for a GPU to say what they are: the optimiser is told as PyTorch's ``GradScaler`` tells it, by two
-    tensors that it looks at when it comes to the step (``found_inf``, ``grad_scale``), and the count follows.
+    Nobody waits for a GPU to say what they are: the optimiser is told as PyTorch's ``GradScaler`` tells it, by a
+    tensor that it looks at when it comes to the step (``found_inf``), and the count follows.
     """
 
     def __init__(self) -> None:
@@ -65,11 +65,11 @@ class Gradients:
         """Before the optimiser's step: clip to the norm ``largest`` (0: not at all). Raises as :meth:`settle` does."""
         import torch
 
-        trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         norm = torch.nn.utils.get_total_norm([each.grad for each in trained if each.grad is not None])
         optimizer.found_inf = (~norm.isfinite()).float()
         if largest:
-            optimizer.grad_scale = ((norm + 1e-6) / largest).clamp(min=1.0)
+            torch.nn.utils.clip_grads_with_norm_(trained, largest, norm)
         self.settle()
         self._told = where, Later(optimizer.found_inf)
 
