@@ -62,7 +62,7 @@ def _read(path: str, map_location: Any) -> Any:
 
     with tarfile.open(path, "r:") as tar:
         weights = tar.extractfile(next(filter(_is_weights, tar)))
-        return torch.load(weights, map_location=map_location)  # tensors only, as NeMo has it: PyTorch's default
+        return torch.load(weights, map_location=map_location, weights_only=True)  # said here, no variable undoes it
 
 
 def _write(filename: str, source_dir: str, state: Any) -> None:
