@@ -106,24 +106,17 @@ def main() -> None:
     if run["exit_code"] not in (0, 4, 5):
         sys.exit(f"the cycle ended with exit code {run['exit_code']}: no decision about a trained model")
     found = record(asked.out, run)
-    write(found, asked.record)
+    transcription.write(found, asked.record)
     cycle = asked.out / "cycle1"
     if asked.clips:
         found |= transcription.measure(base, cycle / "manifest.jsonl", asked.clips)
-        write(found, asked.record)
+        transcription.write(found, asked.record)
     if asked.stock_script:
         # The published recipe, whatever ours was: the script can do no other.
         found |= stock.measure(cycle, base, asked.out / "stock", asked.stock_script, asked.stock_config, "smoke")
         found["times_faster"] = round(found["stock_s"] / found["cycle_s"], 2)
-        write(found, asked.record)
+        transcription.write(found, asked.record)
     print(json.dumps(found, indent=2))
-
-
-def write(found: dict[str, Any], path: Path | None) -> None:
-    """What is known so far: a later part that fails takes nothing away."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -140,7 +140,8 @@ def told(
 
 def main() -> None:
     """Make the base, run all, write the record; exit 1 if the loss curves differ."""
-    from cycle import make_base, write
+    from cycle import make_base
+    from transcription import write
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of base, data and runs; start empty")

@@ -100,6 +100,13 @@ def opened(path: Path) -> Iterator[Archive]:
         raise ModelError(f"is damaged ({one_line(error)})", str(path), GET_AGAIN) from None
 
 
+def is_packed(file: IO[bytes]) -> bool:
+    """True for a gzipped file, as old archives are: nothing in them can be read out of turn."""
+    first = file.read(2)
+    file.seek(0)
+    return first == b"\x1f\x8b"
+
+
 class _Measured:
     """The archive as a plain tar, whatever its compression, that cannot be read beyond what such a file can hold.
 
@@ -109,8 +116,7 @@ class _Measured:
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self.path, self.largest = path, LARGEST_HEADER
         size = path.stat().st_size
-        self.packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
+        self.packed = is_packed(file)
         self._file: Any = gzip.GzipFile(fileobj=file) if self.packed else file
         self.limit = MOST_EXPANSION * size + FREE_EXPANSION if self.packed else size
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from clinical_asr.archive import WEIGHTS
+from clinical_asr.archive import WEIGHTS, is_packed
 
 
 @cache
@@ -28,8 +28,9 @@ def direct_connector() -> Any:
 
         def _filtered_tar_info(self, tar_path: str, filter_fn: Any = None) -> list[tarfile.TarInfo]:
             members: list[tarfile.TarInfo] = Nemos._filtered_tar_info(tar_path, filter_fn)
-            if filter_fn is not None or _is_packed(tar_path):
-                return members
+            with Path(tar_path).open("rb") as file:
+                if filter_fn is not None or is_packed(file):
+                    return members
             self._path = tar_path
             return [member for member in members if not _is_weights(member)]
 
@@ -49,12 +50,6 @@ def direct_connector() -> Any:
 
 def _is_weights(member: tarfile.TarInfo) -> bool:
     return member.name.removeprefix("./") == WEIGHTS
-
-
-def _is_packed(path: str) -> bool:
-    """Old archives are gzipped: nothing in them can be read out of turn."""
-    with Path(path).open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
 
 
 def _read(path: str, map_location: Any) -> Any:

@@ -15,15 +15,11 @@ from numpy.typing import NDArray
 from clinical_asr import intake
 from clinical_asr.errors import AudioError
 from clinical_asr.records import SAMPLE_RATE
-from clinical_asr.wav import LARGEST, chunks, require_length
+from clinical_asr.wav import LARGEST, Stored, chunks, require_length, scaled
 
 SHORTEST = 0.05  # seconds; less is no speech, and shorter than a model's first frames
-FULL_SCALE = 32768  # of int16
 PLAIN = struct.pack("<HHIIHH", 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)
 """The format chunk of most speech: PCM, 1 channel, samples and bytes a second, bytes and bits a sample."""
-
-Stored = NDArray[np.int16] | NDArray[np.float32]
-"""Samples at 16 kHz, shape (samples,): int16, or float32 in [-1, 1]."""
 
 
 def read_speech(path: Path) -> NDArray[np.float32]:
@@ -50,17 +46,6 @@ def read_stored(path: Path) -> Stored:
     require_length(len(samples), SAMPLE_RATE, path)
     _require_speech(len(samples), SAMPLE_RATE, path)
     return samples
-
-
-def scaled(samples: Stored) -> NDArray[np.float32]:
-    """The same samples in [-1, 1].
-
-    >>> scaled(np.array([-32768, 1], np.int16)).tolist() == [-1.0, 2**-15]
-    True
-    """
-    if samples.dtype == np.float32:
-        return samples  # type: ignore[return-value]
-    return np.multiply(samples, np.float32(1 / FULL_SCALE), dtype=np.float32)
 
 
 def _plain(content: bytes) -> NDArray[np.int16] | None:

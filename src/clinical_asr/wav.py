@@ -27,6 +27,10 @@ LONGEST: Seconds = 3600.0  # of one recording; bases hear minutes, and ten hours
 LARGEST = int(LONGEST * SAMPLE_RATE * 2) + 2**20  # bytes of such a file, its headers included
 HEADER = 44  # bytes before the samples of a file that :func:`encoded` makes
 CLIPPED_RUN = 3  # neighbouring samples at full scale: one alone may be an honest peak
+FULL_SCALE = 32768  # of int16
+
+Stored = NDArray[np.int16] | NDArray[np.float32]
+"""Samples, shape (samples,): int16, or float32 in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Recording:
     @property
     def scaled(self) -> NDArray[np.float32]:
         """Samples in [-1, 1)."""
-        return self.samples.astype(np.float32) / np.float32(32768)
+        return scaled(self.samples)
 
     @property
     def level(self) -> Decibels:
@@ -59,6 +63,17 @@ class Recording:
         if is_clipped(self.samples):
             found.append(f"is clipped ({CLIPPED_RUN} or more neighbouring samples at full scale)")
         return found
+
+
+def scaled(samples: Stored) -> NDArray[np.float32]:
+    """The same samples in [-1, 1].
+
+    >>> scaled(np.array([-32768, 1], np.int16)).tolist() == [-1.0, 2**-15]
+    True
+    """
+    if samples.dtype == np.float32:
+        return samples  # type: ignore[return-value]
+    return np.multiply(samples, np.float32(1 / FULL_SCALE), dtype=np.float32)
 
 
 def is_clipped(samples: NDArray[np.int16]) -> bool:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from clinical_asr.errors import AudioError, ConfigError, FlywheelError, MissingDependency
+from clinical_asr.wav import scaled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,7 +176,7 @@ class Espeak:
         engine.check("ng_SetRandSeed", engine.dll.espeak_ng_SetRandSeed(1))  # else seeded with the time of day
         with _interrupts_wait():
             engine.check("Synth", engine.dll.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, flags, None, None))
-        return np.frombuffer(b"".join(engine.chunks), dtype=np.int16).astype(np.float32) / np.float32(32768)
+        return scaled(np.frombuffer(b"".join(engine.chunks), dtype=np.int16))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from clinical_asr.config import TranscriptionConfig
 from clinical_asr.engines.nemo_asr_halves import THREADS, Halves, in_halves, renew_search
 from clinical_asr.errors import AudioError, FlywheelError, ModelError
 from clinical_asr.nemo_file import keep, restore
-from clinical_asr.speech import Stored, read_stored, scaled
+from clinical_asr.speech import read_stored
+from clinical_asr.wav import Stored, scaled
 from clinical_asr.workers import in_threads
 
 Speech = tuple[str, Stored]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from clinical_asr.speech import FULL_SCALE, Stored, scaled
+from clinical_asr.wav import FULL_SCALE, Stored, scaled
 
 THREADS = 4
 """Batches under way: one is encoded, one searched, two are read."""

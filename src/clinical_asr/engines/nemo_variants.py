@@ -11,6 +11,7 @@ import numpy as np
 from clinical_asr.errors import FlywheelError
 from clinical_asr.recognition import Samples
 from clinical_asr.records import SAMPLE_RATE
+from clinical_asr.wav import scaled
 
 SILENCE = 0.5  # seconds that a padding client adds at each end
 
@@ -95,7 +96,7 @@ def header_heard(samples: Samples) -> Samples:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
     content = buffer.getvalue()
-    return np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2").astype(np.float32) / np.float32(32768)
+    return scaled(np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2"))
 
 
 def padded(samples: Samples) -> Samples:

@@ -202,13 +202,15 @@ def _at_16_khz(content: bytes, text: str) -> Samples:
     import numpy as np
     import soxr
 
+    from clinical_asr.wav import scaled
+
     rate = ASKED_RATE
     if content[:4] == b"RIFF":
         samples, rate = _from_wav(content, text)
     elif not content or len(content) % 2:
         raise _BrokenOffError(f"{len(content)} bytes of sound came for {text[:60]!r}", "speech service", "try again")
     else:
-        samples = np.frombuffer(content, dtype="<i2").astype(np.float32) / np.float32(32768)
+        samples = scaled(np.frombuffer(content, dtype="<i2"))
     if rate == SAMPLE_RATE:
         return samples
     return np.ascontiguousarray(soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ"), dtype=np.float32)

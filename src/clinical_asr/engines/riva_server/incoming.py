@@ -15,6 +15,7 @@ import numpy as np
 from clinical_asr.errors import AudioError
 from clinical_asr.recognition import Samples
 from clinical_asr.records import SAMPLE_RATE, Seconds
+from clinical_asr.wav import scaled
 
 RATES = range(8_000, 48_001)
 SHORTEST: Seconds = 0.05
@@ -89,7 +90,7 @@ def raw_samples(content: bytes, encoding: str, rate: int) -> Samples:
     if len(content) % RAW_WIDTHS[encoding]:
         raise AudioError("ends within a sample", "audio", "send whole 16-bit little-endian samples")
     if encoding == "LINEAR_PCM":
-        return np.frombuffer(content, dtype="<i2").astype(np.float32) / np.float32(32768)
+        return scaled(np.frombuffer(content, dtype="<i2"))
     import soundfile
 
     options = {"format": "RAW", "subtype": {"MULAW": "ULAW", "ALAW": "ALAW"}[encoding], "dtype": "float32"}
