@@ -33,6 +33,7 @@ from clinical_asr.cli import app
 from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.lock import locked
 from clinical_asr.records import Decision
+from patience import until
 from tiny_model import Shape, make_tiny_model
 
 ROOT = typer.main.get_command(app)
@@ -469,13 +470,6 @@ def waiting(jobs: Jobs, place: str = "b") -> Any:
     job = jobs.start("audition", words, [place], [], Environment(dict(os.environ)).for_command(()))
     until(lambda: "terms to hear" in job.text("output.txt", 1000))
     return job
-
-
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_two_jobs_never_work_in_one_place(project: Path, jobs: Jobs) -> None:

@@ -18,8 +18,10 @@ import riva.client
 from riva.client.proto import health_pb2, health_pb2_grpc, riva_asr_pb2
 
 from clinical_asr.engines.riva_server import Identity, ServingConfig
+from clinical_asr.engines.riva_server.batcher import Batcher
 from clinical_asr.engines.riva_server.incoming import decode
 from clinical_asr.errors import ConfigError
+from patience import until
 from served import Parrot, audio, certificate, client, config, pieces, serving, streaming, text_of
 
 PCM = riva.client.AudioEncoding.LINEAR_PCM
@@ -152,12 +154,47 @@ def test_interim_results_grow_towards_the_final_one(server: Any) -> None:
     def slowly() -> Any:
         for piece in pieces(audio(3.5), 16_000):
             yield piece
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     results = list(client(server).streaming_response_generator(slowly(), streaming(interim=True)))
     assert [r.results[0].is_final for r in results[-2:]] == [False, True]
     lengths = [int(text_of(r).split()[1]) for r in results]
     assert len(lengths) >= 3 and lengths == sorted(lengths) and lengths[-1] == 56_000
+
+
+def test_an_interim_result_that_gave_way_to_others_comes_with_the_next_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, shown = threading.Event(), threading.Event()
+
+    def waiting(batcher: Batcher) -> int:
+        first = not looked.is_set()
+        looked.set()
+        return int(first)
+
+    def two_pieces() -> Any:
+        yield raw(1.5)
+        assert looked.wait(30)
+        yield raw(0.2)  # less than a second after the first: only what was owed is due
+        shown.wait(30)  # a stream that is behind, if only by its end, shows nothing
+
+    monkeypatch.setattr(Batcher, "waiting", property(waiting))
+    asked = streaming(interim=True, encoding=PCM, sample_rate_hertz=16_000)
+    with serving() as server:
+        results = client(server).streaming_response_generator(two_pieces(), asked)
+        assert (text_of(owed := next(results)), owed.results[0].is_final) == ("heard 27200", False)
+        shown.set()
+        assert [(text_of(last), last.results[0].is_final) for last in results] == [("heard 27200", True)]
+
+
+def test_recordings_nobody_waits_for_are_not_counted_as_waiting() -> None:
+    parrot = Parrot()
+    parrot.gate.clear()
+    with serving(parrot, max_batch=1, max_wait=0.0) as server:
+        asr = client(server)
+        first, second = (asr.offline_recognize(audio(1.0), config(), future=True) for _ in range(2))
+        until(lambda: server.batcher.waiting == 1)
+        first.cancel(), second.cancel()
+        until(lambda: server.batcher.waiting == 0, seconds=20)  # before the gate opens by itself
+        parrot.gate.set()
 
 
 def test_interim_results_of_flac_are_refused(server: Any) -> None:
@@ -254,17 +291,16 @@ def test_a_client_killed_mid_stream_harms_nobody() -> None:
             dying = client(server)
 
             def endless() -> Any:
-                yield from pieces(audio(2.0))
-                time.sleep(30)
+                for piece in pieces(audio(60.0)):
+                    yield piece
+                    time.sleep(0.01)
 
             call = dying.stub.StreamingRecognize(
                 riva.client.asr.streaming_request_generator(endless(), streaming(interim=True))
             )
             next(call)
             dying.auth.channel.close()
-        deadline = time.monotonic() + 5
-        while len(lines) < 5 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: len(lines) == 5)
         assert [line["code"] for line in lines] == ["CANCELLED"] * 5
         assert text_of(client(server).offline_recognize(audio(), config())) == "heard 16000"
 

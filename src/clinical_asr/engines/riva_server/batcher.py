@@ -54,8 +54,8 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Recordings that no batch has taken yet."""
-        return len(self._waiting)
+        """Recordings that no batch has taken yet and somebody still waits for."""
+        return sum(not job.answer.cancelled() for job in self._waiting)
 
     def close(self, timeout: Seconds | None = None) -> None:
         """Finish what is queued and end the thread."""

@@ -11,6 +11,7 @@ from clinical_asr.engines.riva_server.asked import Refused
 from clinical_asr.records import Seconds
 
 AHEAD = 4  # messages that may wait here; more are held back by gRPC's own flow control
+HANG_UP: Seconds = 0.05  # gRPC ends the messages of a client that went a moment before it tells that it went
 _END, _GONE = object(), object()
 
 
@@ -41,6 +42,10 @@ class Reader:
         if message is _GONE:
             raise Refused("CANCELLED", "the client went away")
         return None if message is _END else message
+
+    def gone(self) -> bool:
+        """True if the client hung up; asked after its last message, since that may be how its going looks at first."""
+        return self._over.wait(HANG_UP)
 
     def _read(self, requests: Iterator[Any]) -> None:
         try:

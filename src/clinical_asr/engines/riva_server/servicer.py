@@ -45,12 +45,12 @@ class Recogniser:
         """Audio in pieces; final results in parts, interim ones if asked for."""
         with self._call("StreamingRecognize", context) as call:
             reader = Reader(requests, context, self.config.idle)
-            first = reader.next()
-            if first is None or not first.HasField("streaming_config"):
-                raise Refused("INVALID_ARGUMENT", "the first message of a stream must be its streaming_config")
-            settings = first.streaming_config
-            wanted = asked(settings.config, self.model, settings.interim_results)
-            yield from self._listen(call, reader, wanted, context)
+            try:
+                yield from self._listen(call, reader, self._wanted(reader), context)
+            except (AudioError, Refused):
+                if reader.gone():  # then the end of its audio was no end
+                    raise Refused("CANCELLED", "the client went away") from None
+                raise
 
     def GetRivaSpeechRecognitionConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
         """The model that is served."""
@@ -58,6 +58,13 @@ class Recogniser:
             if request.model_name and request.model_name != self.model.name:
                 raise Refused("INVALID_ARGUMENT", f"model_name: only {self.model.name} is served")
             return model_config(self.model, self.config)
+
+    def _wanted(self, reader: Reader) -> Asked:
+        first = reader.next()
+        if first is None or not first.HasField("streaming_config"):
+            raise Refused("INVALID_ARGUMENT", "the first message of a stream must be its streaming_config")
+        settings = first.streaming_config
+        return asked(settings.config, self.model, settings.interim_results)
 
     def _listen(self, call: Call, reader: Reader, wanted: Asked, context: Any) -> Iterator[Any]:
         stream, shown = Stream(wanted.encoding, wanted.rate), 0.0
@@ -69,11 +76,14 @@ class Recogniser:
                 heard = self._recognise(call, stream.cut(), wanted, context)
                 shown = 0.0
                 yield final(heard, before, stream.done, last=False)
-            if wanted.interim and stream.seconds >= shown + INTERIM_EVERY and not reader.behind:
+            if wanted.interim and stream.seconds >= shown + INTERIM_EVERY and self._idle(reader):
                 shown = stream.seconds
-                if self.batcher.waiting == 0:  # they are a courtesy: none while others wait
-                    yield interim(self._recognise(call, stream.speech(ended=False), wanted, context), call.audio)
+                yield interim(self._recognise(call, stream.speech(ended=False), wanted, context), call.audio)
         yield self._last(call, stream, wanted, context)
+
+    def _idle(self, reader: Reader) -> bool:
+        """Interim results are a courtesy: none while others wait or this stream is behind."""
+        return not reader.behind and self.batcher.waiting == 0
 
     def _last(self, call: Call, stream: Stream, wanted: Asked, context: Any) -> Any:
         if stream.done and stream.seconds < 0.05:
