@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -202,6 +203,22 @@ def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
     assert (sent_back.returncode, sent_back.stderr) == (3, "")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("error: ") and wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.nemo
+@pytest.mark.parametrize(
+    ("set_by_hand", "spins"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")]
+)
+def test_threads_that_wait_for_each_other_soon_sleep(set_by_hand: dict[str, str], spins: str) -> None:
+    """What OpenMP itself says it took, in the process that a command runs in; who sets it is not overruled."""
+    command = "import clinical_asr.cli, sys\nsys.argv[1:] = ['--version']\ntry: clinical_asr.cli.main()"
+    program = f"{command}\nfinally: import torch"
+    mine = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**mine, **set_by_hand, "OMP_DISPLAY_ENV": "verbose"}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
 
 
 def test_an_interrupted_command_continues(tmp_path: Path) -> None:

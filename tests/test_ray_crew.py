@@ -212,7 +212,7 @@ def test_a_model_in_two_workers_one_of_them_killed_hears_what_it_hears_alone(tin
     words = ["hypotheses", "--manifest", many, "--model", tiny_nemo, "--output", output, "--batch-size", "2"]
     words = [sys.executable, "-m", "clinical_asr", *map(str, words), "--ray", "2"]
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    began = within(90, lambda: running.poll() is None and part.exists() and part.read_bytes().count(b"\n") > 9)
+    began = within(300, lambda: running.poll() is None and part.exists() and part.read_bytes().count(b"\n") > 9)
     assert began, running.communicate()[1]
     os.kill(workers(running.pid)[0], signal.SIGKILL)
     _, told = running.communicate(timeout=90)
