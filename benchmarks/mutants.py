@@ -75,13 +75,15 @@ MODULES = {
     "anchors": ["test_anchors.py", "test_metrics.py"],
     "alignment": ["test_anchors.py", "test_metrics.py", "test_keywords.py", "test_counting_edges.py"],
     "row_ids": ["test_streaming.py", "test_counting_edges.py"],
-    "number_words": ["test_keywords.py", "test_doses_edges.py", "test_counting_edges.py"],
+    "number_words": ["test_number_words.py", "test_keywords.py", "test_doses_edges.py", "test_counting_edges.py"],
 }
 """Module -> test files beside its doctests; one that does not exist is passed over."""
 FREE = 0.1
 """CPU seconds up to which a test meets every mutant, whether or not it was seen to run the changed line."""
 HEAVY = 6.0
 """CPU seconds from which a test (a simulation over thousands of draws) meets no mutant."""
+LARGEST = 2 << 20
+"""Resident KiB from which a mutant is killed."""
 THIRD_PARTY = (
     "numpy", "scipy.special", "scipy.stats", "msgspec", "yaml", "jiwer", "kaldialign", "rapidfuzz.process", "soundfile",
 )  # fmt: skip
@@ -184,7 +186,9 @@ def forked(work: Callable[[], Any], cpu_seconds: float) -> tuple[str, Any]:
     if pid == 0:
         os.close(read)
         resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds) + 1,) * 2)
-        resource.setrlimit(resource.RLIMIT_AS, (8 << 30,) * 2)  # a loop that grows ends in a MemoryError
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30,) * 2)
+        signal.signal(signal.SIGVTALRM, _leave_if_grown)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.5, 0.5)
         signal.alarm(int(20 * cpu_seconds) + 60)
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
@@ -201,6 +205,12 @@ def forked(work: Callable[[], Any], cpu_seconds: float) -> tuple[str, Any]:
     if os.WIFSIGNALED(status):
         return f"killed by {signal.Signals(os.WTERMSIG(status)).name}", None
     return ("done", pickle.loads(told)) if told else ("crashed", None)
+
+
+def _leave_if_grown(*_: object) -> None:
+    """A loop that grows without end ends here: its MemoryError would be swallowed, with somebody's lock held."""
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > LARGEST:
+        os._exit(1)
 
 
 @dataclass

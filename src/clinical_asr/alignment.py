@@ -20,16 +20,12 @@ from clinical_asr.anchors import HINT, SHORT, pieces
 from clinical_asr.errors import ScoringError
 
 Operation = Literal["hit", "substitution", "deletion", "insertion"]
-Step = tuple[
-    Operation, int, int
-]  # operation, word index in the reference, in the hypothesis (-1: that side has no word)
+Step = tuple[Operation, int, int]
+"""Operation, word index in the reference, in the hypothesis (-1: that side has no word)."""
 
 SCALE = 1 << 24  # above any transcript's length in words or characters, so that the substitutions stay below it
-WEIGHTS = (
-    SCALE,
-    SCALE,
-    SCALE + 1,
-)  # insertion, deletion, substitution: fewest errors first, then fewest substitutions
+WEIGHTS = (SCALE, SCALE, SCALE + 1)
+"""Insertion, deletion, substitution: fewest errors first, then fewest substitutions."""
 _FIRST_CODE = 0xE000  # code points from here up stand for words; below them lie the surrogates
 _LAST_CODE = 0x10FFFF
 _UNREACHABLE = np.int64(1) << 60
@@ -57,7 +53,7 @@ class _Codes(dict[str, str]):
 def _code(number: int) -> str:
     if _FIRST_CODE + number > _LAST_CODE:
         raise ScoringError(
-            f"more than {_LAST_CODE - _FIRST_CODE} different words in one comparison",
+            f"more than {_LAST_CODE - _FIRST_CODE + 1} different words in one comparison",
             mend="score fewer or shorter texts at a time",
         )
     return chr(_FIRST_CODE + number)
@@ -210,7 +206,7 @@ def _banded(left: str, right: str, errors: int) -> list[Step]:
 def _fill_band(left: NDArray[np.uint32], right: NDArray[np.uint32], below: int, width: int) -> NDArray[np.int8]:
     """Last move into each cell, (reference words + 1, width): 0 diagonal, 1 deletion, 2 insertion.
 
-    Column k of row i is hypothesis position j = i + k - below.
+    Column k of row i is hypothesis position j = i + k - below. Neither side is empty.
     """
     moves = np.zeros((len(left) + 1, width), np.int8)
     climb = np.arange(width, dtype=np.int64) * SCALE
@@ -220,7 +216,7 @@ def _fill_band(left: NDArray[np.uint32], right: NDArray[np.uint32], below: int, 
     for i in range(1, len(left) + 1):
         j = offsets + i
         inside = (j >= 0) & (j <= len(right))
-        same = right[np.clip(j - 1, 0, max(len(right) - 1, 0))] == left[i - 1] if len(right) else False
+        same = right[np.clip(j - 1, 0, len(right) - 1)] == left[i - 1]
         diagonal = np.where(j >= 1, cost + np.where(same, 0, SCALE + 1), _UNREACHABLE)
         deletion = np.append(cost[1:], _UNREACHABLE) + SCALE
         best = np.where(inside, np.minimum(diagonal, deletion), _UNREACHABLE)

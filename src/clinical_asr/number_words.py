@@ -14,15 +14,15 @@ _SMALL = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
 )
+_ROUND = "twenty thirty forty fifty sixty seventy eighty ninety"
 _UNITS_AND_TEENS = {word: value for value, word in enumerate(_SMALL.split())}
-_TENS = dict(
-    zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], range(20, 100, 10), strict=True)
-)
+_TENS = {word: 10 * value for value, word in enumerate(_ROUND.split(), 2)}
+_VALUES = _UNITS_AND_TEENS | _TENS
 _SCALES = {"thousand": 1_000, "million": 1_000_000}
-_NUMBER_WORDS = {*_UNITS_AND_TEENS, *_TENS, *_SCALES, "hundred"}
+_NUMBER_WORDS = {*_VALUES, *_SCALES, "hundred"}
 _NUMERAL = re.compile(r"([<>]=?)?([0-9][0-9,]*(?:\.[0-9]+)?)(%)?")
 _RATIO = re.compile(r"([0-9]+(?:\.[0-9]+)?)/([0-9]+(?:\.[0-9]+)?)")
-_FRACTIONS = {2, 3, 4, 8}  # denominators that are read as a fraction; anything else is two values, as 120/80 is
+_FRACTION = re.compile("([1-7])/([2348])")  # anything else is two values, as 120/80 is
 
 _UNIT_NAMES = {
     "mg": "mg milligram milligrams",
@@ -54,39 +54,11 @@ _UNIT_NAMES = {
     "puff": "puff puffs",
 }
 _UNITS = {name: unit for unit, names in _UNIT_NAMES.items() for name in names.split()}
-_NEGATIONS = frozenset(
-    [
-        "no",
-        "not",
-        "without",
-        "denies",
-        "denied",
-        "deny",
-        "denying",
-        "never",
-        "none",
-        "neither",
-        "nor",
-        "negative",
-        "cannot",
-        "absent",
-        "dont",
-        "doesnt",
-        "didnt",
-        "isnt",
-        "wasnt",
-        "arent",
-        "werent",
-        "cant",
-        "couldnt",
-        "wont",
-        "wouldnt",
-        "hasnt",
-        "havent",
-        "hadnt",
-        "shouldnt",
-    ]
+_DENYING = (
+    "no not without denies denied deny denying never none neither nor negative cannot absent "
+    "dont doesnt didnt isnt wasnt arent werent cant couldnt wont wouldnt hasnt havent hadnt shouldnt"
 )
+_NEGATIONS = frozenset(_DENYING.split())
 _SIDES = {"left": "left", "right": "right", "bilateral": "bilateral", "bilaterally": "bilateral"}
 
 _JOINTS = ("per", "a", "an", "of")
@@ -219,7 +191,7 @@ def _fraction(words: Sequence[str], place: int) -> tuple[Decimal | None, int]:
             word, used = words[place + len(lead)], len(lead) + 1
             if word in ("half", "quarter"):
                 return Decimal("0.5") if word == "half" else Decimal("0.25"), used
-            ratio = re.fullmatch("([1-7])/([2348])", word)
+            ratio = _FRACTION.fullmatch(word)
             if ratio and not lead and int(ratio[1]) < int(ratio[2]):
                 return round(Decimal(ratio[1]) / Decimal(ratio[2]), 4), used
     return None, 0
@@ -263,7 +235,7 @@ def _whole(words: Sequence[str], place: int) -> tuple[int | None, int]:
         elif word == "hundred":
             group = max(group, 1) * 100
         else:
-            group += _UNITS_AND_TEENS.get(word, _TENS.get(word, 0))
+            group += _VALUES[word]
         last, at = word, at + 1
     return (total + group, at) if last else (None, place)
 
@@ -273,7 +245,7 @@ def _continues(last: str, word: str, group: int) -> bool:
     if word not in _NUMBER_WORDS:
         return False
     if word in _SCALES:
-        return not last or last not in _SCALES
+        return last not in _SCALES
     if word == "hundred":
         return not last or 0 < group < 100
     if not last or last == "hundred" or last in _SCALES:
@@ -284,4 +256,4 @@ def _continues(last: str, word: str, group: int) -> bool:
 def _plain(value: Decimal) -> str:
     """No trailing zeros, no exponent: 2.50 is 2.5, 100 stays 100."""
     text = format(value, "f")
-    return (text.rstrip("0").rstrip(".") if "." in text else text.lstrip("0")) or "0"
+    return text.rstrip("0").rstrip(".") if "." in text else text
