@@ -186,7 +186,7 @@ def forked(work: Callable[[], Any], cpu_seconds: float) -> tuple[str, Any]:
     if pid == 0:
         os.close(read)
         resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds) + 1,) * 2)
-        resource.setrlimit(resource.RLIMIT_AS, (8 << 30,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30,) * 2)  # for what would be too large at a stroke
         signal.signal(signal.SIGVTALRM, _leave_if_grown)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0.5, 0.5)
         signal.alarm(int(20 * cpu_seconds) + 60)

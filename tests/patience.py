@@ -6,9 +6,16 @@ import time
 from collections.abc import Callable
 
 
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Return as soon as ``true()`` holds; a failed test if it never does."""
+def within(seconds: float, true: Callable[[], bool]) -> bool:
+    """Whether ``true()`` holds before so much time has passed; asked again and again."""
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline, f"not in {seconds:g} s"
-        time.sleep(0.02)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Return as soon as ``true()`` holds; a failed test if it never does."""
+    assert within(seconds, true), f"not in {seconds:g} s"

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +23,7 @@ from clinical_asr.errors import ConfigError, FlywheelError, ManifestError, Missi
 from clinical_asr.jsonl import iter_objects, read_rows
 from clinical_asr.records import Hypothesis, Outcome, Utterance
 from clinical_asr.rendering import iter_render
+from patience import within
 from test_rendering import files, plans, speak
 from tiny_model import SENTENCES, write_tones
 
@@ -72,13 +72,6 @@ def _command(pid: int) -> str:
 
 def workers(of: int) -> list[int]:
     return [pid for pid, command in descendants(of).items() if command.startswith("ray::Worker")]
-
-
-def within(seconds: float, true: Any) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return bool(true())
 
 
 def asked(folder: Path) -> list[str]:

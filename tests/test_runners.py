@@ -36,6 +36,7 @@ from clinical_asr.errors import ConfigError, FlywheelError, TrainingError
 from clinical_asr.jsonl import iter_objects
 from clinical_asr.rental import Rental
 from clinical_asr.training import Example, TrainingJob
+from patience import within
 
 SMOKE = load_recipe("smoke")
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -280,24 +281,15 @@ def test_a_process_there_ends_when_it_is_interrupted_here(server: loopback.Serve
         f"Ssh({server.target!r}, {server.options!r}).run(['sleep', '3217'], Path({str(tmp_path / 'log')!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
-    assert _within(10, lambda: _running("sleep 3217")), "it runs there"
+    assert within(10, lambda: _running("sleep 3217")), "it runs there"
     process.send_signal(signal.SIGINT)
     process.wait(30)
-    assert _within(10, lambda: not _running("sleep 3217")), "it was left behind there"
+    assert within(10, lambda: not _running("sleep 3217")), "it was left behind there"
 
 
 def _running(words: str) -> bool:
     lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
     return any(line.strip() == words for line in lines)
-
-
-def _within(seconds: float, holds: Any) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 @needs_sshd
@@ -414,10 +406,10 @@ def test_what_a_runner_started_ends_when_it_is_killed(tmp_path: Path) -> None:
         f"run_logged(['sleep', '3219'], Path({str(tmp_path / 'log')!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
-    assert _within(10, lambda: _running("sleep 3219"))
+    assert within(10, lambda: _running("sleep 3219"))
     process.kill()
     process.wait(30)
-    assert _within(10, lambda: not _running("sleep 3219")), "it was left behind"
+    assert within(10, lambda: not _running("sleep 3219")), "it was left behind"
 
 
 # --- Slurm ------------------------------------------------------------------------------------------------------------
@@ -454,11 +446,11 @@ def test_a_job_that_nobody_waits_for_is_cancelled(tmp_path: Path, calls: Path) -
         f"Slurm(agrees=lambda script: True).run(['sleep', '3221'], Path({str(tmp_path / 'log')!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
-    assert _within(10, lambda: _running("sleep 3221"))
+    assert within(10, lambda: _running("sleep 3221"))
     process.send_signal(signal.SIGINT)
     process.wait(30)
     assert noted(calls)[-1][0] == "scancel" and int(noted(calls)[-1][1])
-    assert _within(10, lambda: not _running("sleep 3221"))
+    assert within(10, lambda: not _running("sleep 3221"))
 
 
 # --- renting ----------------------------------------------------------------------------------------------------------
@@ -588,7 +580,7 @@ def test_a_process_that_is_killed_leaves_no_rental(
     process.send_signal(number)
     process.wait(30)
     process.stdout.close()
-    assert _within(10, lambda: verbs(calls) == ["create", "refresh", *["delete"] * 3])
+    assert within(10, lambda: verbs(calls) == ["create", "refresh", *["delete"] * 3])
 
 
 def test_the_guard_ends_what_goes_on_too_long_and_nothing_that_was_released(calls: Path) -> None:

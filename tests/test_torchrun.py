@@ -8,15 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clinical_asr.jsonl import read_rows, write_rows
 from clinical_asr.records import Utterance
+from patience import within
 
 pytest.importorskip("nemo")
 pytestmark = [pytest.mark.nemo, pytest.mark.slow, pytest.mark.xdist_group("processes")]
@@ -101,15 +100,6 @@ def workers(output: Path) -> list[int]:
     return [
         pid for pid, args in processes().items() if f"{output}.stage.part" in args and "distributed.run" not in args
     ]
-
-
-def within(seconds: float, holds: Any) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 @pytest.fixture

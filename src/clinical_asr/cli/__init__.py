@@ -22,7 +22,7 @@ from clinical_asr.errors import FlywheelError, printable
 INTERRUPTED = 130
 # PyTorch's threads look this often for each other's work before they sleep. GNU's default is 300,000, and on a machine
 # that others use too, a thread that spins keeps the other one off its core.
-SPINS = {"GOMP_SPINCOUNT": "3000"}
+SPINS = "3000"
 
 app = typer.Typer(
     name="clinical-asr",
@@ -58,7 +58,7 @@ def main() -> None:
     """Run the command; an error a person can mend is one line on stderr and exit code 2."""
     _write_whatever_it_is()
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.update(SPINS | os.environ)
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     debug = "--debug" in sys.argv
     if debug:  # wherever it stands: it is offered in messages about commands that were typed already
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]

@@ -18,6 +18,10 @@ class Refused(Exception):
         self.code, self.why = code, why
 
 
+WENT_AWAY = ("CANCELLED", "the client went away")
+"""Status and reason of a request that nobody waits for any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request that can be served. ``encoding`` is Riva's name or empty, ``rate`` in Hz or 0."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from clinical_asr.engines.riva_server.asked import Refused
+from clinical_asr.engines.riva_server.asked import WENT_AWAY, Refused
 from clinical_asr.records import Seconds
 
 AHEAD = 4  # messages that may wait here; more are held back by gRPC's own flow control
@@ -40,7 +40,7 @@ class Reader:
             raise Refused("DEADLINE_EXCEEDED", f"the client sent nothing for {self.idle:.0f} s") from None
         self._room.release()
         if message is _GONE:
-            raise Refused("CANCELLED", "the client went away")
+            raise Refused(*WENT_AWAY)
         return None if message is _END else message
 
     def gone(self) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from clinical_asr.engines.riva_server.answers import final, interim, model_config, offline
-from clinical_asr.engines.riva_server.asked import Asked, Refused, asked
+from clinical_asr.engines.riva_server.asked import WENT_AWAY, Asked, Refused, asked
 from clinical_asr.engines.riva_server.batcher import Batcher
 from clinical_asr.engines.riva_server.incoming import decode
 from clinical_asr.engines.riva_server.log import Call, Log
@@ -49,7 +49,7 @@ class Recogniser:
                 yield from self._listen(call, reader, self._wanted(reader), context)
             except (AudioError, Refused):
                 if reader.gone():  # then the end of its audio was no end
-                    raise Refused("CANCELLED", "the client went away") from None
+                    raise Refused(*WENT_AWAY) from None
                 raise
 
     def GetRivaSpeechRecognitionConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -116,7 +116,7 @@ class Recogniser:
         try:
             heard = job.answer.result(min(self.config.timeout, self.config.timeout if left is None else left))
         except CancelledError:
-            raise Refused("CANCELLED", "the client went away") from None
+            raise Refused(*WENT_AWAY) from None
         except TimeoutError:
             job.answer.cancel()
             raise Refused("DEADLINE_EXCEEDED", "the transcript was not ready in time") from None
@@ -144,7 +144,7 @@ class Recogniser:
         except ModelError as error:
             refusal = Refused("INTERNAL", str(error))
         except GeneratorExit:  # the client of a stream is gone
-            call.code, call.why = "CANCELLED", "the client went away"
+            call.code, call.why = WENT_AWAY
             raise
         except Exception as error:
             call.code, call.why = "INTERNAL", type(error).__name__
