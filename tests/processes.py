@@ -1,4 +1,7 @@
-"""Several processes of one run. A server that has NeMo imported and has computed nothing forks them, in no time."""
+"""Several processes of one run, and those that a process has started.
+
+A server that has NeMo imported and has computed nothing forks the first kind, in no time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import socket
 import traceback
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from clinical_asr.engines.nemo_sft.ranks import World
@@ -69,3 +73,33 @@ def _one(work: Callable[..., Any], arguments: tuple[Any, ...], place: tuple[int,
     except BaseException as error:
         traceback.print_exc()
         answer.send(error)
+
+
+def descendants(of: int) -> dict[int, str]:
+    """Command lines of the processes that came of one, Ray's own included."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+    found, todo = {}, [of]
+    while todo:
+        children = [pid for pid, parent in parents.items() if parent == todo[-1] and pid not in found]
+        todo.pop()
+        todo += children
+        found |= {pid: command_of(pid) for pid in children}
+    return found
+
+
+def command_of(pid: int) -> str:
+    """Of a process; empty if it has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def ray_workers(of: int) -> list[int]:
+    """Ray's workers among them."""
+    return [pid for pid, command in descendants(of).items() if command.startswith("ray::Worker")]

@@ -24,6 +24,7 @@ from clinical_asr.jsonl import iter_objects, read_rows
 from clinical_asr.records import Hypothesis, Outcome, Utterance
 from clinical_asr.rendering import iter_render
 from patience import within
+from processes import command_of, descendants, ray_workers
 from test_rendering import files, plans, speak
 from tiny_model import SENTENCES, write_tones
 
@@ -44,34 +45,6 @@ def two() -> Iterator[Cluster]:
         yield found
     os.environ.clear()
     os.environ.update(before)
-
-
-def descendants(of: int) -> dict[int, str]:
-    """Command lines of the processes that came of one, Ray's own included."""
-    parents: dict[int, int] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-    found, todo = {}, [of]
-    while todo:
-        children = [pid for pid, parent in parents.items() if parent == todo[-1] and pid not in found]
-        todo.pop()
-        todo += children
-        found |= {pid: _command(pid) for pid in children}
-    return found
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return ""
-
-
-def workers(of: int) -> list[int]:
-    return [pid for pid, command in descendants(of).items() if command.startswith("ray::Worker")]
 
 
 def asked(folder: Path) -> list[str]:
@@ -120,8 +93,8 @@ def test_a_worker_killed_from_outside_loses_nothing_and_nothing_is_written_twice
     def progress(batches: Any, _what: str) -> Any:
         for number, batch in enumerate(batches):
             if number == 2:
-                assert within(20, lambda: len(workers(os.getpid())) == 2), "those of the test before are still here"
-                os.kill(workers(os.getpid())[0], signal.SIGKILL)
+                assert within(20, lambda: len(ray_workers(os.getpid())) == 2), "those of the test before are still here"
+                os.kill(ray_workers(os.getpid())[0], signal.SIGKILL)
             yield batch
 
     given, before = ray_work.rows(60), two.deaths
@@ -177,7 +150,7 @@ def test_a_driver_that_ends_leaves_no_process_and_the_same_again_goes_on(
     assert len(left) > 4
     driver.send_signal(how)
     assert driver.wait(30) != 0
-    assert within(30, lambda: not any(_command(pid) for pid in left)), "Ray was left behind"
+    assert within(30, lambda: not any(command_of(pid) for pid in left)), "Ray was left behind"
     known = [fields["id"] for _, fields in iter_objects(part)]
     (tmp_path / "log").unlink()
     ray_work.heard(tmp_path, ray_work.rows(400), two.rows_in_order)
@@ -207,7 +180,7 @@ def test_a_model_in_two_workers_one_of_them_killed_hears_what_it_hears_alone(tin
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     began = within(300, lambda: running.poll() is None and part.exists() and part.read_bytes().count(b"\n") > 9)
     assert began, running.communicate()[1]
-    os.kill(workers(running.pid)[0], signal.SIGKILL)
+    os.kill(ray_workers(running.pid)[0], signal.SIGKILL)
     _, told = running.communicate(timeout=90)
     assert running.returncode == 0, told
     assert "Ray: 2 workers, one core each, on this machine alone" in told
@@ -228,14 +201,14 @@ def test_ray_listens_on_this_machine_alone_and_has_no_dashboard(two: Cluster) ->
     own = {os.getpid(), *descendants(os.getpid())}
     places = {address for pid in own for address in listening(pid)}
     assert places and places <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
-    assert not Path("/tmp/ray").exists() or not any("/tmp/ray/" in _command(pid) for pid in own)
+    assert not Path("/tmp/ray").exists() or not any("/tmp/ray/" in command_of(pid) for pid in own)
 
 
 def test_an_address_that_only_the_environment_names_is_not_joined(two: Cluster) -> None:
     assert os.environ["RAY_ADDRESS"] == NOWHERE
     told = two.in_order(ray_work.who, [1, 2])
     _, pid, *_ = next(told)
-    assert pid in workers(os.getpid())  # looked at while there is still an answer to fetch: then they go home
+    assert pid in ray_workers(os.getpid())  # looked at while there is still an answer to fetch: then they go home
     assert len(list(told)) == 1
 
 

@@ -102,23 +102,23 @@ def record(base: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]
     """Both series and whether their curves agree, as far as they have come: once more after each run."""
     data = write_data(arguments.out / "data", arguments.rows, arguments.tiny)
     series: dict[str, list[dict[str, Any]]] = {"same": [], "own": []}
-    for kind, number in plan(arguments.processes):
-        if kind == "own" and number == 1:  # one process has the whole batch: that was measured
-            series[kind].append(series["same"][0])
-            continue
-        batch = arguments.batch * (number if kind == "own" else 1)
-        info = run(base, data, write_recipe(arguments.out / f"{kind}.yaml", batch, arguments.epochs), number)
-        series[kind].append(measured(info, number, batch))
+    for number, kinds in plan(arguments.processes):
+        batch = arguments.batch * (number if "own" in kinds else 1)
+        recipe = write_recipe(arguments.out / f"{kinds[0]}.yaml", batch, arguments.epochs)
+        info = run(base, data, recipe, number)
+        for kind in kinds:
+            series[kind].append(measured(info, number, batch))
         yield told(series, info, arguments)
 
 
-def plan(processes: Sequence[int]) -> list[tuple[str, int]]:
-    """What is run, in which order; one process comes first.
+def plan(processes: Sequence[int]) -> list[tuple[int, tuple[str, ...]]]:
+    """What is run, in which order, and which series it belongs to; one process comes first and belongs to both.
 
     >>> plan([2])
-    [('same', 1), ('same', 2), ('own', 1), ('own', 2)]
+    [(1, ('own', 'same')), (2, ('own',)), (2, ('same',))]
     """
-    return [(kind, number) for kind in ("same", "own") for number in sorted({1, *processes})]
+    several = sorted({*processes} - {1})
+    return [(1, ("own", "same")), *((number, (kind,)) for number in several for kind in ("own", "same"))]
 
 
 def told(
@@ -132,7 +132,7 @@ def told(
         "shape": "tiny" if arguments.tiny else "Parakeet TDT 0.6B v2, random weights",
         "rows": arguments.rows,
         "same_global_batch": with_efficiency(series["same"]),
-        "same_batch_a_process": with_efficiency(series["own"]) if series["own"] else [],
+        "same_batch_a_process": with_efficiency(series["own"]),
         "curves_apart": apart(series["same"]),
         "curves_agree": apart(series["same"]) <= limit,
     }
