@@ -77,7 +77,7 @@ def test_an_encoder_that_takes_other_ways_is_not_recorded(encoder: Any) -> None:
 def test_the_longest_shape_is_recorded_first_and_each_once(encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that all others fit into the memory that it has taken."""
     monkeypatch.setattr(graphs.Graphs, "_record", lambda _self, _signal, _length, frames: f"{frames} frames")
-    recorder = graphs.Graphs(encoder, 4, graphs.padded(900), [])
+    recorder = graphs.Graphs(encoder, 4, graphs.padded(900), [], {})
     for frames in (256, 1024, 640, 1152):
         if frames not in recorder.recorded:
             recorder._record_all(None, None, frames)

@@ -96,8 +96,20 @@ class Small(torch.nn.Module):
         )
         self.double()
 
+    @property
+    def encoder(self) -> Any:
+        """What the buffers ask for the order of its layers."""
+        return self
+
     def training_step(self, batch: Any, _number: int) -> Any:
         return {"loss": self.layers(batch).square().sum((1, 2)).mean()}
+
+
+def upper_ones_are_there(share: Share) -> None:
+    """As a recorded step says while it goes back through the layers."""
+    assert len(share.seams) == 2 * (share.world.size > 1)
+    for then in share.seams.values():
+        then()
 
 
 def trained(world: World, rows: int) -> tuple[list[Any], Any]:
@@ -110,9 +122,13 @@ def trained(world: World, rows: int) -> tuple[list[Any], Any]:
         weighted(model, share),
         whole_batch_norm(model, share),
     ):
-        share.gather(model)
+        share.lay()
+        share.take(batch, ends_a_step=False)
+        upper_ones_are_there(share)
         share.take(batch)
         model.training_step(data[share.fed(batch)], 0)["loss"].backward()
+        if world.rank == 0:  # steps of the others are not recorded
+            upper_ones_are_there(share)
         share.add_up()
         gradients = [p.grad.numpy().copy() for p in model.parameters()]
     return gradients, model.layers[1].running_var.numpy()

@@ -202,7 +202,7 @@ def _fit(
             loss_for(model, run),
             frozen_parts(model, run.config),
             anchored(model, keeper.anchor),
-            gathered(model, share),
+            gathered(model, share, weights=run.device == "cuda"),
             weighted(model, share),
             whole_batch_norm(model, share),
             tempfile.TemporaryDirectory() as scratch,
@@ -238,7 +238,7 @@ def _lightning_fit(run: Run, model: Any, keeper: Keeper | LongestRows, epochs: i
     model.set_trainer(trainer)
     try:
         model.train()
-        with recorded(model, run), staying(model):
+        with recorded(model, run, keeper.share), staying(model):
             trainer.fit(model, train_dataloaders=keeper.batches)
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from None
@@ -260,7 +260,8 @@ def _fingerprint(run: Run) -> dict[str, Any]:
     whole = run.job.config.batch_size * run.job.config.accumulate_grad_batches
     recipe = msgspec.structs.replace(run.job.config, batch_size=whole, accumulate_grad_batches=1)
     config = msgspec.json.encode(recipe, order="deterministic").decode() + run.config.precision
-    return {"base": base_digest(run.job.base), "rows": rows, "config": config, "device": run.device}
+    moments = "of pieces" if run.device == "cuda" else "of parameters"
+    return {"base": base_digest(run.job.base), "rows": rows, "config": config, "device": run.device, "moments": moments}
 
 
 def _halve_batch(run: Run, error: MemoryError) -> None:

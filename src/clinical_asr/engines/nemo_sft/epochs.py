@@ -65,7 +65,7 @@ class Keeper:
     def start_epoch(self, model: Any) -> None:
         """Seed everything that draws: shuffling, dropout, dither, SpecAugment."""
         keep_still(model, self.config)
-        self.share.gather(model)
+        self.share.lay()
         self.epoch = len(self.reports) + 1
         self.batches.epoch = self.epoch
         seed_everything(model, self.config.seed, self.epoch, self.world.rank)
@@ -73,7 +73,7 @@ class Keeper:
 
     def start_batch(self, number: int) -> None:
         """Weigh the rows to come; tell the anchor which of them are general speech."""
-        self.share.take(self.plan[number])
+        self.share.take(self.plan[number], self._ends_a_step(number))
         if self.anchor is not None:
             self.anchor.rows = self.share.fed(self.plan[number])
 
@@ -94,12 +94,16 @@ class Keeper:
         """
         self._settle()
         strangers = len(self.share.fed(self.plan[number])) - len(self.share.mine)
-        stepped = (number + 1) % self.config.accumulate_grad_batches == 0 or number + 1 == len(self.plan)
+        stepped = self._ends_a_step(number)
         self.steps += stepped
         self._told = (number, Later(loss), rows - strangers, self.steps if stepped else 0)
         if stepped and self.steps == 1:
             self._settle()  # on all processes, though only the first one listens
             self._listen(model)
+
+    def _ends_a_step(self, number: int) -> bool:
+        """Whether the optimiser takes a step after this batch of the epoch."""
+        return (number + 1) % self.config.accumulate_grad_batches == 0 or number + 1 == len(self.plan)
 
     def _listen(self, model: Any) -> None:
         """Raises TrainingError if the model fell silent."""

@@ -3,8 +3,9 @@
 A step of a Conformer is thousands of small kernels, and a GPU that waits for Python to start each of them is idle for
 three quarters of a step (docs/lab-notes.md). A graph starts them all. Batches of a similar length share a graph: they
 are padded to a multiple of ``FRAMES``, which changes nothing but the order of sums, since NeMo masks what is padded
-and BatchNorm leaves out what is padded here (``counted``). Gradients are added where the eager steps have put them, so
-that optimiser, clipping and accumulation see no difference.
+and BatchNorm leaves out what is padded here (``counted``). Gradients are added where they lie (``buffers``), so that
+optimiser, clipping and accumulation see no difference. The backward pass is cut where somebody waits for the gradients
+of the upper layers.
 
 Source of the method: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
@@ -13,22 +14,25 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from clinical_asr.engines.nemo_sft.sharing import normalised, zeroed_in_place
+from clinical_asr.engines.nemo_sft.sharing import normalised
 from clinical_asr.records import Seconds
 
 FRAMES = 128
 """Of features, 10 ms each, to whose multiple a batch is padded: seven graphs serve clips of 2 to 10 s. Each takes half
 a second to record; with half as many frames a step would take a millisecond less (docs/lab-notes.md)."""
 WARM_UP = 3
-"""Steps before the first recording: libraries make their plans and gradients get their places."""
+"""Steps before the first recording: libraries make their plans."""
+Then = Callable[[], None]
+Seams = Mapping[int, Then]
+"""Layers of the encoder, and what is done once the gradients of each and of all above it are found."""
 
 
 @contextmanager
-def graphed(model: Any, batch_size: int, longest: Seconds, notes: list[str]) -> Iterator[None]:
+def graphed(model: Any, batch_size: int, longest: Seconds, notes: list[str], seams: Seams) -> Iterator[None]:
     """While open, full batches of ``batch_size`` rows run the encoder of ``model`` as graphs, where that is possible.
 
     ``longest`` is the duration of the longest row. A base that cannot be recorded trains as it always did, with the
@@ -40,11 +44,10 @@ def graphed(model: Any, batch_size: int, longest: Seconds, notes: list[str]) -> 
         yield
         return
     frames = 1 + int(longest / model.cfg.preprocessor.get("window_stride", 0.01))
-    graphs = Graphs(model.encoder, batch_size, padded(frames), notes)
+    graphs = Graphs(model.encoder, batch_size, padded(frames), notes, seams)
     model.encoder.forward = graphs
     try:
-        # A graph adds to the gradients that it has met when it was recorded.
-        with zeroed_in_place(model), what_is_there_stays():
+        with what_is_there_stays():
             yield
     finally:
         del model.encoder.forward
@@ -66,8 +69,9 @@ def obstacle(encoder: Any) -> str:
 class Graphs:
     """Stands in for an encoder's ``forward``: records what it meets in training, lets everything else pass."""
 
-    def __init__(self, encoder: Any, batch_size: int, longest: int, notes: list[str]) -> None:
+    def __init__(self, encoder: Any, batch_size: int, longest: int, notes: list[str], seams: Seams) -> None:
         self.encoder, self.batch_size, self.longest, self.notes = encoder, batch_size, longest, notes
+        self.seams = seams
         self.forward = encoder.forward
         self.recorded: dict[int, Recording] = {}
         self.pool: Any = None
@@ -104,10 +108,8 @@ class Graphs:
         torch.cuda.empty_cache()  # while a graph is recorded nothing can be given back, and a small card needs it
         if self.pool is None:
             self.pool = torch.cuda.graph_pool_handle()
-        for parameter in self.encoder.parameters():
-            if parameter.requires_grad and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        return Recording(self.encoder, self.forward, signal.new_zeros(*signal.shape[:2], frames), length, self.pool)
+        wide = signal.new_zeros(*signal.shape[:2], frames)
+        return Recording(self.encoder, self.forward, wide, length, self.pool, self.seams)
 
     def _give_up(self, error: RuntimeError) -> None:
         import torch
@@ -161,35 +163,39 @@ def padded(frames: int) -> int:
 
 
 class Recording:
-    """One shape: its inputs, its outputs and two graphs, in memory that all shapes share.
+    """One shape: its inputs, its outputs and its graphs, one forward and one or more back, in memory all shapes share.
 
     They may share it since a backward pass always follows its forward pass before anything else is started.
     """
 
-    def __init__(self, encoder: Any, forward: Any, signal: Any, length: Any, pool: Any) -> None:
+    def __init__(self, encoder: Any, forward: Any, signal: Any, length: Any, pool: Any, seams: Seams) -> None:
         import torch
 
         self.encoder, self.signal, self.length = encoder, signal, length.clone()
         self.inside = torch.zeros((), dtype=torch.long, device=signal.device)
-        self.graphs = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self.handle = torch.zeros((), device=signal.device, requires_grad=True)
+        self.forth, self.back = torch.cuda.CUDAGraph(), []
         stream = torch.cuda.Stream()
         kind = torch.get_autocast_dtype("cuda")
         torch.cuda.synchronize()
         recorded = functools.partial(torch.cuda.graph, pool=pool, stream=stream, capture_error_mode="thread_local")
         with (
-            recorded(self.graphs[0]),
+            recorded(self.forth),
             torch.autocast("cuda", dtype=kind, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False),
             counted(encoder, self.inside),
+            parted(encoder, seams) as parts,
         ):
             output, frames = forward(audio_signal=self.signal, length=self.length)
         self.gradient = torch.empty_like(output)
-        with recorded(self.graphs[1]):
-            torch.autograd.backward((output,), (self.gradient,))
+        for end, gradient, then in way_back(parts, output, self.gradient):
+            graph = torch.cuda.CUDAGraph()
+            with recorded(graph):
+                torch.autograd.backward((end,), (gradient,))
+            self.back.append((graph, then))
         self.output, self.frames = output.detach(), frames.detach()
 
     def __call__(self, signal: Any, length: Any) -> Any:
-        """The same as the encoder's own forward pass; its backward pass is the other graph."""
+        """The same as the encoder's own forward pass; its backward pass are the other graphs."""
         self.signal.zero_()
         self.signal[:, :, : signal.shape[2]].copy_(signal)
         self.length.copy_(length)
@@ -199,14 +205,14 @@ class Recording:
 
 @functools.cache
 def _replay() -> Any:
-    """Both graphs as an autograd function. What it is given is a handle that wants a gradient and gets none."""
+    """The graphs as an autograd function. What it is given is a handle that wants a gradient and gets none."""
     import torch
 
     class Replay(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(context: Any, _handle: Any, recording: Recording) -> Any:
             context.recording = recording
-            recording.graphs[0].replay()
+            recording.forth.replay()
             frames = recording.frames.clone()
             context.mark_non_differentiable(frames)
             return recording.output.detach(), frames
@@ -214,10 +220,49 @@ def _replay() -> Any:
         @staticmethod
         def backward(context: Any, gradient: Any, _none: Any) -> Any:
             context.recording.gradient.copy_(gradient)
-            context.recording.graphs[1].replay()
+            for graph, then in context.recording.back:
+                graph.replay()
+                if then is not None:
+                    then()
             return None, None
 
     return Replay
+
+
+@contextmanager
+def parted(encoder: Any, seams: Seams) -> Iterator[list[tuple[Then, Any, Any]]]:
+    """While open, a pass of the encoder falls into parts, whose gradients can be found one after the other.
+
+    For each layer that begins a part a list comes to hold what is to be done then, the end of the part before, and what
+    the layer took for it.
+    """
+    found: list[tuple[Then, Any, Any]] = []
+    layers = {encoder.layers[index]: then for index, then in seams.items()}
+    for layer, then in layers.items():
+        layer.forward = functools.partial(_begins_a_part, found, then, layer.forward)
+    try:
+        yield found
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _begins_a_part(found: list[tuple[Then, Any, Any]], then: Then, forward: Any, *, x: Any, **rest: Any) -> Any:
+    if x.requires_grad:  # not where all that lies below is frozen
+        below, x = x, x.detach().requires_grad_()
+        found.append((then, below, x))
+    return forward(x=x, **rest)
+
+
+def way_back(parts: list[tuple[Then, Any, Any]], output: Any, gradient: Any) -> Iterator[tuple[Any, Any, Then | None]]:
+    """The end of each part, its gradient and what is to be done after it, from the last part to the first.
+
+    Whoever asks for the next one must have gone back from the one before.
+    """
+    for then, below, taken in reversed(parts):
+        yield output, gradient, then
+        output, gradient = below, taken.grad
+    yield output, gradient, None
 
 
 def subsampled(convolutions: Any, frames: int) -> int:

@@ -103,7 +103,7 @@ class LongestRows:
     """Stands in for a :class:`Keeper`: the same batch again and again, nothing judged, counted or kept."""
 
     def __init__(self, keeper: Keeper) -> None:
-        self.keeper, self.batches = keeper, self
+        self.keeper, self.batches, self.share = keeper, self, keeper.share
         examples, size = keeper.batches.examples, keeper.config.batch_size
         self.rows = sorted(range(len(examples)), key=lambda index: -examples[index].duration)[:size]
 
@@ -125,6 +125,7 @@ class LongestRows:
     def start_epoch(self, model: Any) -> None:
         """What is not to move takes less memory. Nothing is seeded: training seeds each of its epochs."""
         keep_still(model, self.keeper.config)
+        self.share.lay()
 
     def before_step(self, optimizer: Any) -> None:
         """Whatever the gradients are, they take the same memory."""

@@ -4,8 +4,9 @@ Each process takes every n-th row of the batch. The processes' gradients are sum
 loss counts by its share of the batch: the sum is then the loss of the whole batch. A process without a row of its own
 goes through the motions with another's row, which counts nothing.
 
-Why not PyTorch's DistributedDataParallel: it exchanges gradients while they are found, through hooks that a recorded
-step (``graphs``) does not run, and recording is worth more than the overlap (benchmarks/gpu/README.md).
+The gradients of the encoder's upper layers are summed while the lower ones are still at work. PyTorch's
+DistributedDataParallel does so as well, but learns through hooks that gradients are there, and a recorded step
+(``graphs``) runs none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from clinical_asr.engines.nemo_sft.buffers import Buffers, zeroed_in_place
 from clinical_asr.engines.nemo_sft.ranks import ALONE, World
 
 
@@ -25,8 +27,12 @@ class Share:
         self.world, self.targets, self.reduction = world, targets, reduction
         self.mine: list[int] = []
         self.loss_weight = self.row_weight = 1.0
-        self.gradients: Any = None
-        """All of them in one buffer, where several processes train."""
+        self.buffers: Buffers | None = None
+        """Where several processes train, or the weights lie in one."""
+        self.ends_a_step = False
+        """Whether the gradients of this batch are the last ones before a step."""
+        self._under_way: list[Any] = []
+        """Sums of sections that have been begun."""
 
     def rows_of(self, batch: list[int]) -> list[int]:
         """Rows of a batch that are this process's own.
@@ -40,14 +46,14 @@ class Share:
         """Rows that the model is really given: never none."""
         return self.rows_of(batch) or batch[:1]
 
-    def take(self, batch: list[int]) -> None:
+    def take(self, batch: list[int], ends_a_step: bool = True) -> None:
         """Weights of the batch that comes next, for a loss that is a mean over rows, a mean over tokens or a sum.
 
         >>> share = Share(World(0, 2), [[1], [1, 2], [1, 2, 3]])
         >>> share.take([0, 1, 2]); round(share.loss_weight, 3)
         0.667
         """
-        self.mine = self.rows_of(batch)
+        self.mine, self.ends_a_step = self.rows_of(batch), ends_a_step
         self.row_weight = len(self.mine) / len(batch)
         self.loss_weight = self.row_weight
         if self.reduction == "mean_volume":
@@ -56,51 +62,52 @@ class Share:
         elif self.reduction == "sum":
             self.loss_weight = float(bool(self.mine))
 
-    def gather(self, model: Any) -> None:
-        """Lay all gradients into one buffer, once Lightning has thrown away what it found: one call then sums them."""
-        if self.world.size == 1 or self.gradients is not None:
-            return
-        import torch
+    def lay(self) -> None:
+        """Lay all gradients into one buffer, once Lightning has thrown away what it found."""
+        if self.buffers is not None:
+            self.buffers.lay()
 
-        moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        sizes = [parameter.numel() for parameter in moving]
-        self.gradients = torch.zeros(sum(sizes), dtype=moving[0].dtype, device=moving[0].device)
-        for parameter, part in zip(moving, self.gradients.split(sizes), strict=True):
-            parameter.grad = part.view_as(parameter)
+    @property
+    def seams(self) -> dict[int, Callable[[], None]]:
+        """Layers of the encoder, and what to do once the gradients of each and of all above it are found."""
+        layers = self.buffers.seams if self.buffers is not None and self.world.size > 1 else ()
+        return {layer: functools.partial(self.begin_sum, done) for done, layer in enumerate(layers, 1)}
+
+    def begin_sum(self, sections: int) -> None:
+        """The first so many sections of the gradients are found: the other processes may have them."""
+        import torch.distributed as dist
+
+        assert self.buffers is not None
+        for begin, end in self.buffers.sections[len(self._under_way) : sections] if self.ends_a_step else ():
+            part = self.buffers.gradients[begin:end]
+            self._under_way.append(dist.all_reduce(part, async_op=True))
 
     def add_up(self) -> None:
         """Before a step: the gradients of each process become those of the whole batch."""
-        if self.gradients is not None:
-            import torch.distributed as dist
-
-            dist.all_reduce(self.gradients)
+        if self.world.size > 1 and self.buffers is not None:
+            self.begin_sum(len(self.buffers.sections))
+            for sum_ in self._under_way:
+                sum_.wait()
+            self._under_way.clear()
 
 
 @contextmanager
-def gathered(model: Any, share: Share) -> Iterator[None]:
-    """While open, the gradients of several processes may lie in one buffer each (``Share.gather``)."""
-    if share.world.size == 1:
+def gathered(model: Any, share: Share, *, weights: bool = False) -> Iterator[None]:
+    """While open, gradients may lie in one buffer (``Share.lay``): where several processes train, or with ``weights``.
+
+    Raises RuntimeError if a weight has not stayed in its buffer.
+    """
+    if share.world.size == 1 and not weights:
         yield
         return
+    share.buffers = buffers = Buffers(model, weights=weights)
     try:
-        with zeroed_in_place(model):
+        with zeroed_in_place(model), buffers.optimised(model):
             yield
+        buffers.check()
     finally:
-        share.gradients = None
-        model.zero_grad(set_to_none=True)
-
-
-@contextmanager
-def zeroed_in_place(model: Any) -> Iterator[None]:
-    """While open, Lightning leaves gradients where they are: whoever knows their places goes on adding to them."""
-    before = vars(model).get("optimizer_zero_grad")
-    model.optimizer_zero_grad = lambda _epoch, _batch_idx, optimizer: optimizer.zero_grad(set_to_none=False)
-    try:
-        yield
-    finally:
-        del model.optimizer_zero_grad
-        if before is not None:
-            model.optimizer_zero_grad = before
+        share.buffers = None
+        buffers.release()
 
 
 @contextmanager

@@ -24,14 +24,14 @@ def staying(model: Any) -> Iterator[None]:
         del model.cpu
 
 
-def recorded(model: Any, run: Run) -> AbstractContextManager[None]:
+def recorded(model: Any, run: Run, share: Share) -> AbstractContextManager[None]:
     """Steps as graphs, on a GPU. A frugal run computes layers twice, and where BatchNorm asks the other processes in
     mid-pass nothing can be recorded."""
     asks = run.world.size > 1 and not run.config.freeze_batch_norm
     if run.device != "cuda" or not run.graphs or run.config.frugal or asks:
         return nullcontext()
-    rows = len(Share(run.world).rows_of([0] * run.config.batch_size))
-    return graphed(model, rows, max(example.duration for example in run.examples), run.notes)
+    rows = len(share.rows_of([0] * run.config.batch_size))
+    return graphed(model, rows, max(example.duration for example in run.examples), run.notes, share.seams)
 
 
 @contextmanager
