@@ -88,11 +88,21 @@ def pace(seen: list[tuple[float, int]]) -> float | None:
     return round((last - first) / (ended - began), 1) if last > first else None
 
 
+def hardware() -> str:
+    """What the workers share, in words."""
+    import torch
+
+    from clinical_asr.engines.nemo_sft import machine
+
+    return machine.hardware(machine.device(), max(1, torch.cuda.device_count()))
+
+
 def record(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """All runs, as far as they have come: once more after each."""
-    manifest = write_rows_to_hear(asked.out / "rows", asked.rows)
-    found: dict[str, Any] = {"date": date.today().isoformat(), "rows": asked.rows, "runs": []}
-    plan = [(workers, 0) for workers in (0, *sorted(asked.workers))] + [(max(asked.workers), asked.rows // 3)]
+    manifest = asked.manifest or write_rows_to_hear(asked.out / "rows", asked.rows)
+    rows = manifest.read_bytes().count(b"\n")
+    found: dict[str, Any] = {"date": date.today().isoformat(), "hardware": hardware(), "rows": rows, "runs": []}
+    plan = [(workers, 0) for workers in (0, *sorted(asked.workers))] + [(max(asked.workers), rows // 3)]
     written: list[bytes] = []
     for number, (workers, kill_after) in enumerate(plan):
         output = asked.out / f"run{number}" / "hypotheses.jsonl"
@@ -111,9 +121,10 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="JSON file to write; printed in any case")
     parser.add_argument("--base", default="mini", help="the model that hears them")
     parser.add_argument("--workers", type=int, nargs="+", default=[2], help="numbers of workers")
-    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--manifest", type=Path, help="rows to hear, instead of tones")
+    parser.add_argument("--rows", type=int, default=8000, help="number of tones")
     asked = parser.parse_args()
-    asked.out = asked.out.resolve()
+    asked.out, asked.manifest = asked.out.resolve(), asked.manifest and asked.manifest.resolve()
     found: dict[str, Any] = {}
     for found in record(asked):
         so_far(found, asked.record)

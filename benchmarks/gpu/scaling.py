@@ -118,11 +118,11 @@ def record(base: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]
 def plan(processes: Sequence[int]) -> list[tuple[int, tuple[str, ...]]]:
     """What is run, in which order, and which series it belongs to; one process comes first and belongs to both.
 
-    >>> plan([2])
-    [(1, ('own', 'same')), (2, ('own',)), (2, ('same',))]
+    >>> plan([2, 4])
+    [(1, ('own', 'same')), (2, ('own',)), (4, ('own',)), (2, ('same',)), (4, ('same',))]
     """
     several = sorted({*processes} - {1})
-    return [(1, ("own", "same")), *((number, (kind,)) for number in several for kind in ("own", "same"))]
+    return [(1, ("own", "same")), *((number, (kind,)) for kind in ("own", "same") for number in several)]
 
 
 def told(

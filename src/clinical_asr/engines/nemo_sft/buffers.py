@@ -56,11 +56,15 @@ class Buffers:
 
     def _move(self, numbers: int) -> Any:
         """The weights in a buffer of their own; each parameter is a view of its part from now on."""
+        import torch
+
         weights = self._zeros(numbers)
         for parameter in self.moved:
             place = self._part(weights, parameter)
             place.copy_(parameter.data)
             parameter.data = place
+        if weights.is_cuda:
+            torch.cuda.empty_cache()  # what they have left would be kept, in parts too small for most
         return weights
 
     def _part(self, buffer: Any, parameter: Any) -> Any:
