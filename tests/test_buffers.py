@@ -12,9 +12,7 @@ import msgspec
 import pytest
 
 from clinical_asr.config import load_recipe
-from clinical_asr.jsonl import read_rows
-from clinical_asr.records import Utterance
-from clinical_asr.training import Example, TrainingJob, TrainingReport
+from clinical_asr.training import TrainingJob
 
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
@@ -24,7 +22,7 @@ from clinical_asr.engines.nemo_sft import buffers, graphs, train  # noqa: E402
 from clinical_asr.engines.nemo_sft.buffers import ALIGNED, Buffers  # noqa: E402
 from clinical_asr.engines.nemo_sft.sharing import gathered  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
-from trained import dies_at, equal, weights  # noqa: E402
+from trained import curve, dies_at, equal, examples, weights  # noqa: E402
 
 pytestmark = [
     pytest.mark.nemo,
@@ -56,9 +54,7 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
-    rows = read_rows(tiny_manifest, Utterance)[:9]
-    examples = [Example(row.id, tiny_manifest.parent / row.audio_filepath, row.text, row.duration) for row in rows]
-    return TrainingJob(tiny_nemo, tuple(examples), RECIPE, tmp_path / "out" / "adapted_model.nemo")
+    return TrainingJob(tiny_nemo, examples(tiny_manifest, 9), RECIPE, tmp_path / "out" / "adapted_model.nemo")
 
 
 def copied(model: Any) -> dict[str, Any]:
@@ -165,11 +161,6 @@ def test_where_all_below_is_frozen_nothing_is_cut(model: Any) -> None:
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
-
-
-def curve(job: TrainingJob, **options: Any) -> tuple[list[float], TrainingReport]:
-    losses: list[float] = []
-    return losses, train(job, None, lambda _done, _all, loss: losses.append(loss), **options)
 
 
 def test_a_run_in_pieces_is_the_plain_run(job: TrainingJob, in_pieces: None, monkeypatch: pytest.MonkeyPatch) -> None:

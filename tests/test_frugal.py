@@ -14,9 +14,7 @@ import pytest
 
 from clinical_asr.config import load_recipe
 from clinical_asr.errors import MissingDependency, TrainingError
-from clinical_asr.jsonl import read_rows
-from clinical_asr.records import Utterance
-from clinical_asr.training import Example, TrainingJob, TrainingReport
+from clinical_asr.training import TrainingJob
 
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
@@ -27,7 +25,7 @@ from clinical_asr.engines.nemo_sft.store import WorkFolder, _bytes  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
 from processes import together  # noqa: E402
 from tiny_model import Shape, make_tiny_model  # noqa: E402
-from trained import dies_at, equal, weights  # noqa: E402
+from trained import curve, dies_at, equal, examples, weights  # noqa: E402
 
 pytestmark = pytest.mark.nemo
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -42,19 +40,11 @@ def torchao() -> None:
 
 @pytest.fixture
 def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
-    rows = read_rows(tiny_manifest, Utterance)[:9]
-    examples = [Example(row.id, tiny_manifest.parent / row.audio_filepath, row.text, row.duration) for row in rows]
-    return TrainingJob(tiny_nemo, tuple(examples), RECIPE, tmp_path / "out" / "adapted_model.nemo")
+    return TrainingJob(tiny_nemo, examples(tiny_manifest, 9), RECIPE, tmp_path / "out" / "adapted_model.nemo")
 
 
 def changed(job: TrainingJob, **changes: Any) -> TrainingJob:
     return dataclasses.replace(job, config=msgspec.structs.replace(job.config, **changes))
-
-
-def curve(job: TrainingJob, **options: Any) -> tuple[list[float], TrainingReport]:
-    losses: list[float] = []
-    report = train(job, None, lambda _done, _all, loss: losses.append(loss), **options)
-    return losses, report
 
 
 # --- layers that are computed again -----------------------------------------------------------------------------------

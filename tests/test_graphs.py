@@ -9,16 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from clinical_asr.config import TrainingConfig, load_recipe
-from clinical_asr.jsonl import read_rows
-from clinical_asr.records import Utterance
-from clinical_asr.training import Example, TrainingJob
+from clinical_asr.config import load_recipe
+from clinical_asr.training import TrainingJob
 
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
 
-from clinical_asr.engines.nemo_sft import graphs, train  # noqa: E402
+from clinical_asr.engines.nemo_sft import graphs  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
+from trained import curve, examples  # noqa: E402
 
 pytestmark = pytest.mark.nemo
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -87,19 +86,11 @@ def test_the_longest_shape_is_recorded_first_and_each_once(encoder: Any, monkeyp
 
 @pytest.fixture
 def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
-    rows = read_rows(tiny_manifest, Utterance)
-    folder = tiny_manifest.parent
-    examples = tuple(Example(row.id, folder / row.audio_filepath, row.text, row.duration) for row in rows)
-    return TrainingJob(tiny_nemo, examples, STOCK, tmp_path / "tuned.nemo")
+    return TrainingJob(tiny_nemo, examples(tiny_manifest), STOCK, tmp_path / "tuned.nemo")
 
 
-def curve(job: TrainingJob, *, recorded: bool, **changes: Any) -> tuple[list[float], tuple[str, ...]]:
-    losses: list[float] = []
-    config: TrainingConfig = msgspec.structs.replace(job.config, **changes)
-    report = train(
-        dataclasses.replace(job, config=config), None, lambda _done, _all, loss: losses.append(loss), graphs=recorded
-    )
-    return losses, report.notes
+def changed(job: TrainingJob, **changes: Any) -> TrainingJob:
+    return dataclasses.replace(job, config=msgspec.structs.replace(job.config, **changes))
 
 
 @on_gpu
@@ -113,9 +104,9 @@ def curve(job: TrainingJob, *, recorded: bool, **changes: Any) -> tuple[list[flo
     ],
 )
 def test_recorded_steps_follow_the_plain_curve(job: TrainingJob, changes: dict[str, Any], apart: float) -> None:
-    plain, _ = curve(job, recorded=False, **changes)
-    recorded, notes = curve(job, recorded=True, **changes)
-    assert not notes, "every step that could be recorded was"
+    plain, _ = curve(changed(job, **changes), graphs=False)
+    recorded, report = curve(changed(job, **changes), graphs=True)
+    assert not report.notes, "every step that could be recorded was"
     assert max(abs(a - b) / abs(a) for a, b in zip(plain, recorded, strict=True)) < apart
 
 
@@ -126,8 +117,8 @@ def test_what_cannot_be_recorded_is_trained_plainly(job: TrainingJob, monkeypatc
         raise AssertionError("a recording was expected to break off before this")
 
     monkeypatch.setattr(graphs, "counted", spoil)
-    losses, notes = curve(job, recorded=True, distortion=True)
-    assert len(losses) == curve_length(job) and any("steps are not recorded" in note for note in notes)
+    losses, report = curve(changed(job, distortion=True), graphs=True)
+    assert len(losses) == curve_length(job) and any("steps are not recorded" in note for note in report.notes)
 
 
 def curve_length(job: TrainingJob) -> int:

@@ -12,9 +12,7 @@ import msgspec
 import pytest
 
 from clinical_asr.config import load_recipe
-from clinical_asr.jsonl import read_rows
-from clinical_asr.records import Utterance
-from clinical_asr.training import Example, TrainingJob
+from clinical_asr.training import TrainingJob
 
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
@@ -22,6 +20,7 @@ torch = pytest.importorskip("torch")
 from clinical_asr.engines.nemo_asr import NemoTranscriber  # noqa: E402
 from clinical_asr.engines.nemo_sft import train  # noqa: E402
 from clinical_asr.nemo_file import keep, restore  # noqa: E402
+from trained import examples  # noqa: E402
 
 pytestmark = pytest.mark.nemo
 
@@ -33,11 +32,8 @@ def base(tiny_nemo: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(base: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
-    rows = read_rows(tiny_manifest, Utterance)[:8]
-    folder = tiny_manifest.parent
-    examples = tuple(Example(row.id, folder / row.audio_filepath, row.text, row.duration) for row in rows)
     recipe = msgspec.structs.replace(load_recipe("smoke"), epochs=1)
-    return TrainingJob(base, examples, recipe, tmp_path / "plain.nemo")
+    return TrainingJob(base, examples(tiny_manifest, 8), recipe, tmp_path / "plain.nemo")
 
 
 def weights(model: Any) -> dict[str, Any]:

@@ -13,9 +13,7 @@ import pytest
 
 from clinical_asr.config import load_recipe
 from clinical_asr.errors import TrainingError
-from clinical_asr.jsonl import read_rows
-from clinical_asr.records import Utterance
-from clinical_asr.training import Example, TrainingJob, TrainingReport
+from clinical_asr.training import TrainingJob, TrainingReport
 
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
@@ -25,7 +23,7 @@ from clinical_asr.engines.nemo_asr import NemoTranscriber, listen  # noqa: E402
 from clinical_asr.engines.nemo_sft import train  # noqa: E402
 from clinical_asr.nemo_file import read_config  # noqa: E402
 from clinical_asr.speech import read_speech  # noqa: E402
-from trained import dies_at, equal, weights  # noqa: E402
+from trained import dies_at, equal, examples, weights  # noqa: E402
 
 pytestmark = [pytest.mark.nemo, pytest.mark.skipif(torch.cuda.is_available(), reason="these are the CPU's promises")]
 RECIPE = msgspec.structs.replace(load_recipe("smoke"), epochs=2, learning_rate=3e-3)
@@ -33,9 +31,7 @@ RECIPE = msgspec.structs.replace(load_recipe("smoke"), epochs=2, learning_rate=3
 
 @pytest.fixture
 def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
-    rows = read_rows(tiny_manifest, Utterance)[:9]
-    examples = [Example(row.id, tiny_manifest.parent / row.audio_filepath, row.text, row.duration) for row in rows]
-    return TrainingJob(tiny_nemo, tuple(examples), RECIPE, tmp_path / "out" / "adapted_model.nemo")
+    return TrainingJob(tiny_nemo, examples(tiny_manifest, 9), RECIPE, tmp_path / "out" / "adapted_model.nemo")
 
 
 def hypotheses(model: Path, job: TrainingJob) -> dict[str, Any]:

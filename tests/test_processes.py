@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 
 from clinical_asr.config import load_recipe
 from clinical_asr.errors import ConfigError, TrainingError
-from clinical_asr.jsonl import read_rows
-from clinical_asr.records import Utterance
 from clinical_asr.training import Example, TrainingJob
 
 pytest.importorskip("nemo")
@@ -29,6 +27,7 @@ from clinical_asr.engines.nemo_sft.batches import Batches  # noqa: E402
 from clinical_asr.engines.nemo_sft.ranks import World  # noqa: E402
 from clinical_asr.engines.nemo_sft.sharing import Share, gathered, weighted, whole_batch_norm  # noqa: E402
 from processes import together  # noqa: E402
+from trained import examples  # noqa: E402
 
 pytestmark = [
     pytest.mark.nemo,
@@ -43,12 +42,9 @@ RECIPE = msgspec.structs.replace(
 @pytest.fixture
 def job(tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
     """Nine rows in batches of four: the last batch has one row, so that a second process has none."""
-    rows = read_rows(tiny_manifest, Utterance)[:9]
-    examples = [
-        Example(row.id, tiny_manifest.parent / row.audio_filepath, row.text, row.duration, replayed=number > 5)
-        for number, row in enumerate(rows)
-    ]
-    return TrainingJob(tiny_nemo, tuple(examples), RECIPE, tmp_path / "shared" / "adapted_model.nemo")
+    rows = examples(tiny_manifest, 9)
+    mixed = [dataclasses.replace(row, replayed=number > 5) for number, row in enumerate(rows)]
+    return TrainingJob(tiny_nemo, tuple(mixed), RECIPE, tmp_path / "shared" / "adapted_model.nemo")
 
 
 # --- who has which row ------------------------------------------------------------------------------------------------

@@ -11,9 +11,7 @@ import pytest
 
 from clinical_asr.config import load_recipe
 from clinical_asr.errors import TrainingError
-from clinical_asr.jsonl import read_rows
-from clinical_asr.records import Utterance
-from clinical_asr.training import Example, TrainingJob
+from clinical_asr.training import TrainingJob
 
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
@@ -21,7 +19,7 @@ torch = pytest.importorskip("torch")
 from clinical_asr.engines.nemo_sft import train  # noqa: E402
 from clinical_asr.engines.nemo_sft.batches import Batches  # noqa: E402
 from clinical_asr.engines.nemo_sft.rehearsal import GIGABYTE, STEPS, Gpu  # noqa: E402
-from trained import weights  # noqa: E402
+from trained import examples, weights  # noqa: E402
 
 pytestmark = [pytest.mark.nemo, pytest.mark.skipif(torch.cuda.is_available(), reason="these are the CPU's promises")]
 RECIPE = msgspec.structs.replace(load_recipe("smoke"), epochs=1, learning_rate=3e-3)
@@ -56,9 +54,7 @@ class FakeCard:
 
 @pytest.fixture
 def job(tiny_ctc: Path, tiny_manifest: Path, tmp_path: Path) -> TrainingJob:
-    rows = read_rows(tiny_manifest, Utterance)[:9]
-    examples = [Example(row.id, tiny_manifest.parent / row.audio_filepath, row.text, row.duration) for row in rows]
-    return TrainingJob(tiny_ctc, tuple(examples), RECIPE, tmp_path / "out" / "adapted_model.nemo")
+    return TrainingJob(tiny_ctc, examples(tiny_manifest, 9), RECIPE, tmp_path / "out" / "adapted_model.nemo")
 
 
 def test_a_batch_that_fits_is_tried_and_leaves_no_trace(

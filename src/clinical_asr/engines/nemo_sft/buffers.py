@@ -142,7 +142,7 @@ def cut(numbers: int) -> tuple[int, int]:
     """How many pieces of which length hold so many numbers.
 
     >>> cut(1000), cut(618_000_000), cut(2**24 + 1)
-    ((1, 1024), (37, 16702976), (2, 8388864))
+    ((1, 1024), (37, 16702720), (2, 8388864))
     """
     count = max(1, -(-numbers // PIECE))
     return count, _up(-(-numbers // count))
