@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 from clinical_asr.engines import nemo_sft  # noqa: E402
 from clinical_asr.engines.nemo_sft import buffers, graphs, train  # noqa: E402
 from clinical_asr.engines.nemo_sft.buffers import ALIGNED, Buffers  # noqa: E402
-from clinical_asr.engines.nemo_sft.sharing import gathered  # noqa: E402
+from clinical_asr.engines.nemo_sft.sharing import Share, gathered  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
 from trained import curve, dies_at, equal, examples, weights  # noqa: E402
 
@@ -84,7 +84,7 @@ def test_weights_keep_their_values_and_have_memory_of_their_own_again(model: Any
     moved = before[first].clone()
     moved.view(-1)[0] += 1.0
     assert equal(before | {first: moved}, copied(model))
-    held.release()
+    held.give_back()
     assert len({p.untyped_storage().data_ptr() for p in model.parameters()}) == len(list(model.parameters()))
     assert all(p.grad is None for p in model.parameters()) and all(not len(piece) for piece in held.pieces)
 
@@ -99,12 +99,25 @@ def test_gradients_are_those_of_the_pieces_and_of_what_stays_outside(model: Any)
     assert held.unmoved and not any(id(p) in map(id, held.moved) for p in model.decoder.prediction.dec_rnn.parameters())
 
 
-def test_a_weight_that_leaves_its_buffer_is_noticed(model: Any) -> None:
+@pytest.mark.parametrize("notices", [Buffers.lay, Buffers.give_back])
+def test_a_weight_that_leaves_its_buffer_is_noticed(model: Any, notices: Any) -> None:
     held = Buffers(model, weights=True)
     held.lay()
     held.moved[3].data = held.moved[3].data.clone()
     with pytest.raises(RuntimeError, match="has left the buffer it is trained in"):
-        held.lay()
+        notices(held)
+
+
+def test_after_an_error_nothing_is_copied_and_nothing_but_the_weights_is_held(model: Any) -> None:
+    """A GPU whose memory was too small has no room for a second copy."""
+    before, share = copied(model), Share()
+    with pytest.raises(MemoryError), gathered(model, share, weights=True):
+        share.lay()
+        held = share.buffers
+        raise MemoryError
+    assert held is not None and held.gradients is None and share.buffers is None
+    assert [p.data_ptr() for p in held.moved] == held.places and equal(before, copied(model))
+    assert all(p.grad is None for p in model.parameters()) and not any(len(piece) for piece in held.pieces)
 
 
 def test_what_does_not_train_has_no_place(model: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,33 @@ def test_out_of_memory_halves_the_batch_and_says_so(job: TrainingJob, monkeypatc
     assert sizes == [(4, 1), (2, 2), (1, 4)]
     assert (report.batch_size, report.accumulate_grad_batches) == (1, 4)
     assert sum("halved" in note for note in report.notes) == 2
+
+
+def test_out_of_memory_in_mid_run_leaves_nothing_of_it_in_memory(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the base would not fit beside what has just been too much."""
+    from clinical_asr.engines import nemo_sft
+    from clinical_asr.engines.nemo_sft.epochs import Keeper
+
+    before, after, seen = Keeper.before_step, nemo_sft.restore, []
+
+    def fills_up(keeper: Keeper, optimizer: Any) -> None:
+        before(keeper, optimizer)
+        if keeper.config.batch_size == 4 and keeper.steps == 1:
+            moments = next(iter(optimizer.state.values()))["exp_avg"]
+            seen.extend(map(weakref.ref, (moments, optimizer, *optimizer.param_groups[0]["params"])))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def restored(*asked: Any) -> Any:
+        assert not any(each() is not None for each in seen), "something is held"
+        return after(*asked)
+
+    monkeypatch.setattr(Keeper, "before_step", fills_up)
+    monkeypatch.setattr(nemo_sft, "restore", restored)
+    report = train(job)
+    assert seen and report.batch_size == 2 and report.accumulate_grad_batches == 2
+    assert any("out of GPU memory: batch halved to 2" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("kind", ["tiny_ctc", "tiny_rnnt"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import tempfile
@@ -118,7 +119,7 @@ def train(
     run = _prepare(job, world)
     run.card, run.graphs = card, graphs
     with world.joined(run.device):
-        model = world.loosened(restore(job.base, run.device))
+        model: Any = world.loosened(restore(job.base, run.device))
         start = Start.of(model, run.config, evaluate) if world.leads else Start()
         run.margins = job.margins.on(start.metrics)
         targets = tokenize(model, run.examples)
@@ -127,8 +128,10 @@ def train(
                 keeper = _fit(run, model, targets, (evaluate, on_step), state_worth)
                 break
             except MemoryError as error:
-                _halve_batch(run, error)
-                model = restore(job.base, run.device)
+                too_much = _alone(error)
+            model = None
+            _halve_batch(run, too_much)
+            model = restore(job.base, run.device)
         report = world.from_first(lambda: _finish(run, model, (start, keeper), evaluate, began))
     if hand_over is not None:
         hand_over(model, job.output)
@@ -264,6 +267,12 @@ def _fingerprint(run: Run) -> dict[str, Any]:
     return {"base": base_digest(run.job.base), "rows": rows, "config": config, "device": run.device, "moments": moments}
 
 
+def _alone(error: MemoryError) -> MemoryError:
+    """Without what it has passed through: those frames hold all that a GPU had in its memory."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
+
+
 def _halve_batch(run: Run, error: MemoryError) -> None:
     """Same effective batch in less memory. Raises TrainingError if a single row is too much.
 
@@ -271,6 +280,7 @@ def _halve_batch(run: Run, error: MemoryError) -> None:
     """
     import torch
 
+    gc.collect()  # Lightning's trainer and its loops hold each other, and the optimiser's moments
     torch.cuda.empty_cache()
     if run.world.size > 1:
         mend = "halve batch_size and double accumulate_grad_batches: the updates stay the same"

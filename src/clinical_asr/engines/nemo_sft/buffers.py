@@ -44,9 +44,9 @@ class Buffers:
         """Of the gradients, in the order in which they are found."""
         moved = len(starts) if weights else 0
         self.moved, self.unmoved = self.parameters[:moved], self.parameters[moved:]
-        self.pieces = (
-            [torch.nn.Parameter(piece) for piece in self._move(number * length).split(length)] if moved else []
-        )
+        pieces = self._move(number * length).split(length) if moved else ()
+        self.pieces = [torch.nn.Parameter(piece) for piece in pieces]
+        self.places = [parameter.data_ptr() for parameter in self.moved]
         self.gradients = self._zeros(self.size)
 
     def _zeros(self, numbers: int) -> Any:
@@ -82,9 +82,8 @@ class Buffers:
 
     def check(self) -> None:
         """Raises RuntimeError if somebody has taken a weight elsewhere: nobody would train it any more."""
-        first = self.pieces[0].data_ptr() if self.pieces else 0
-        for parameter in self.moved:
-            if parameter.data_ptr() - first != parameter.element_size() * self.starts[id(parameter)]:
+        for parameter, place in zip(self.moved, self.places, strict=True):
+            if parameter.data_ptr() != place:
                 raise RuntimeError(f"a weight of shape {tuple(parameter.shape)} has left the buffer it is trained in")
 
     @contextmanager
@@ -100,13 +99,18 @@ class Buffers:
         finally:
             del model.setup_optimizer_param_groups
 
+    def give_back(self) -> None:
+        """Each weight has memory of its own again. Raises as :meth:`check` does."""
+        self.check()
+        self.release()
+        for parameter in self.moved:
+            parameter.data = parameter.data.clone()
+
     def release(self) -> None:
-        """Each weight has memory of its own again, and nothing holds the buffers, whoever holds the pieces."""
+        """Let go of gradients and pieces, whoever else holds these."""
         for tensor in (*self.parameters, *self.pieces):
             tensor.grad = None
         self.gradients = None
-        for parameter in self.moved:
-            parameter.data = parameter.data.clone()
         for piece in self.pieces:
             piece.data = piece.data.new_empty(0)
 

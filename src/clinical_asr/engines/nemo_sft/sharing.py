@@ -95,7 +95,8 @@ class Share:
 def gathered(model: Any, share: Share, *, weights: bool = False) -> Iterator[None]:
     """While open, gradients may lie in one buffer (``Share.lay``): where several processes train, or with ``weights``.
 
-    Raises RuntimeError if a weight has not stayed in its buffer.
+    After an error weights stay in their buffer: a GPU that is full has no room for copies. Raises RuntimeError if one
+    has not stayed there.
     """
     if share.world.size == 1 and not weights:
         yield
@@ -104,7 +105,7 @@ def gathered(model: Any, share: Share, *, weights: bool = False) -> Iterator[Non
     try:
         with zeroed_in_place(model), buffers.optimised(model):
             yield
-        buffers.check()
+        buffers.give_back()
     finally:
         share.buffers = None
         buffers.release()
