@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,10 +19,13 @@ from clinical_asr.training import Example, Margins, TrainingJob
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
 
+from clinical_asr.engines import nemo_sft  # noqa: E402
 from clinical_asr.engines.nemo_sft import train  # noqa: E402
 from clinical_asr.engines.nemo_sft.anchor import Anchor, anchored  # noqa: E402
 from clinical_asr.engines.nemo_sft.batches import Batches, tokenize  # noqa: E402
+from clinical_asr.engines.nemo_sft.ranks import World  # noqa: E402
 from clinical_asr.engines.nemo_sft.sentinels import Collapse, Gradients  # noqa: E402
+from clinical_asr.engines.nemo_sft.sharing import Share  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
 from trained import weights  # noqa: E402
 
@@ -126,6 +130,7 @@ def test_the_last_epoch_is_taken_if_chance_alone_may_have_made_it_worse(job: Tra
 def distance(model: Any, anchor: Anchor, batches: Batches, known: set[int]) -> float:
     """Of a batch of all rows, if the base had heard only ``known``."""
     batch = batches._collate(list(range(8)))
+    batches.share.take(list(range(8)))
     heard, anchor.rows = anchor.targets, list(range(8))
     anchor.targets = {row: target for row, target in heard.items() if row in known}
     with anchored(model, anchor):
@@ -149,6 +154,30 @@ def test_the_anchor_measures_replayed_rows_only_and_starts_at_nothing(job: Train
     assert distance(model, anchor, batches, set(range(8))) > far
     assert model.add_auxiliary_losses(torch.ones(())) == 1.0, "nothing is left behind"
     assert anchor.added(torch.ones(())) == 1.0, "a distance that was held would hold its step's graph"
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_the_distance_of_a_batch_does_not_hang_on_the_number_of_processes(size: int) -> None:
+    """Two replayed rows: from three processes on some have none of their own, and count none."""
+    draw = torch.Generator().manual_seed(1)
+    targets = {0: torch.randn(20, 8, generator=draw), 1: 3 * torch.randn(40, 8, generator=draw)}
+    powers = [part_of_a_distance(targets, World(rank, size), None)[0] for rank in range(size)]
+    shared = sum(part_of_a_distance(targets, World(rank, size), sum(powers))[1] for rank in range(size))
+    assert shared == pytest.approx(part_of_a_distance(targets, World(), None)[1])
+
+
+def part_of_a_distance(targets: dict[int, Any], world: World, power: Any) -> tuple[Any, float]:
+    """What one process adds to the power, and to the loss where all have found ``power``."""
+    share, seen = Share(world), []
+    share.take([0, 1])
+    anchor = Anchor.__new__(Anchor)
+    anchor.weight, anchor.share, anchor.targets, anchor.rows = 1.0, share, targets, share.fed([0, 1])
+    share.world = SimpleNamespace(summed=lambda own: (seen.append(own), own if power is None else power)[1])  # type: ignore[assignment]
+    output = torch.zeros(len(anchor.rows), 8, 40)
+    for place, row in enumerate(anchor.rows):
+        output[place, :, : len(targets[row])] = targets[row].T + 0.1
+    anchor.watch(None, None, (output,))
+    return seen[0], float(anchor.added(0.0)) * share.loss_weight
 
 
 def test_nothing_left_to_train_is_an_error(job: TrainingJob) -> None:
@@ -247,6 +276,24 @@ def test_in_a_run_the_weights_survive_a_bad_step(job: TrainingJob, monkeypatch: 
     report = train(with_config(job, factors=(1.0,)))
     assert "1 steps left out: their gradients were no numbers" in report.notes
     assert all(torch.isfinite(value).all() for value in weights(job.output).values() if value.is_floating_point())
+
+
+def test_a_base_that_skips_such_gradients_itself_is_kept_from_it(
+    job: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NeMo's ``skip_nan_grad`` throws gradients away, and with them the places where a recorded step adds to them."""
+    found: list[Any] = []
+
+    def restored(*asked: Any) -> Any:
+        found.append(restore(*asked))
+        found[-1]._skip_nan_grad = True
+        return found[-1]
+
+    steps = Gradients.check
+    monkeypatch.setattr(nemo_sft, "restore", restored)
+    monkeypatch.setattr(Gradients, "check", lambda *told: (steps(*told), found.append(found[0]._skip_nan_grad))[0])
+    train(with_config(job, factors=(1.0,)))
+    assert set(found[1:]) == {False} and found[0]._skip_nan_grad is True
 
 
 def test_learning_by_heart_is_said_and_the_best_epoch_kept(job: TrainingJob) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -160,6 +161,41 @@ def test_accumulation_counts_optimiser_steps(job: TrainingJob) -> None:
     config = msgspec.structs.replace(RECIPE, batch_size=2, accumulate_grad_batches=2)
     report: TrainingReport = train(dataclasses.replace(job, config=config))
     assert report.steps == 2 * 3  # nine rows: five batches: three steps an epoch
+
+
+def test_the_loss_told_does_not_hang_on_how_a_batch_is_cut(job: TrainingJob) -> None:
+    """Lightning divides each part's loss by the number of parts."""
+    still = {"learning_rate": 1e-9, "min_learning_rate": 0.0, "distortion": False, "freeze_batch_norm": True}
+    whole = msgspec.structs.replace(RECIPE, epochs=1, **still)
+    told = []
+    for size, parts in ((4, 1), (2, 2), (1, 4)):
+        config = msgspec.structs.replace(whole, batch_size=size, accumulate_grad_batches=parts)
+        output = job.output.with_name(f"{size}") / "adapted_model.nemo"
+        told.append(
+            train(dataclasses.replace(job, examples=job.examples[:8], config=config, output=output)).epochs[0].loss
+        )
+    assert told[1:] == pytest.approx([told[0]] * 2, rel=0.01)
+
+
+@pytest.mark.parametrize("distortion", [False, True])
+def test_where_nothing_is_drawn_a_prediction_network_of_two_layers_says_the_same_twice(
+    distortion: bool, job: TrainingJob, tmp_path: Path
+) -> None:
+    """Between its layers a recurrent network drops by itself, in training mode, which cuDNN needs to go back."""
+    from clinical_asr.engines.nemo_sft.epochs import keep_still
+    from clinical_asr.engines.nemo_sft.surroundings import undropped
+    from clinical_asr.nemo_file import restore
+    from tiny_model import Shape, make_tiny_model
+
+    model = restore(make_tiny_model(tmp_path / "two.nemo", "tdt", Shape(prediction_layers=2))).train()
+    network, config = model.decoder.prediction.dec_rnn.lstm, msgspec.structs.replace(RECIPE, distortion=distortion)
+    share = network.dropout
+    tokens = {"targets": torch.randint(0, 90, (2, 7)), "target_length": torch.tensor([7, 7])}
+    keep_still(model, config)
+    with undropped(model, SimpleNamespace(config=config)):  # type: ignore[arg-type]
+        one, other = (model.decoder(**tokens)[0] for _ in range(2))
+    assert torch.equal(one, other) is not distortion
+    assert network.dropout == share > 0 and network.training
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:

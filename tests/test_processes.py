@@ -24,8 +24,10 @@ torch = pytest.importorskip("torch")
 
 from clinical_asr.engines.nemo_sft import train  # noqa: E402
 from clinical_asr.engines.nemo_sft.batches import Batches  # noqa: E402
+from clinical_asr.engines.nemo_sft.graphs import parted, way_back  # noqa: E402
 from clinical_asr.engines.nemo_sft.ranks import World  # noqa: E402
 from clinical_asr.engines.nemo_sft.sharing import Share, gathered, weighted, whole_batch_norm  # noqa: E402
+from clinical_asr.nemo_file import restore  # noqa: E402
 from processes import together  # noqa: E402
 from trained import examples  # noqa: E402
 
@@ -138,6 +140,43 @@ def test_gradients_and_statistics_are_those_of_one_process(rows: int) -> None:
     for gradients, found in together(trained, rows, size=3):
         assert np.allclose(found, statistics, rtol=1e-6)
         assert all(np.allclose(one, other, rtol=1e-5, atol=1e-9) for one, other in zip(gradients, alone, strict=True))
+
+
+def summed_on_the_way(world: World, base: Path) -> dict[str, Any]:
+    """Gradients of an encoder, summed part by part while the way back goes on, as a recorded step does it."""
+    torch.set_num_threads(1)
+    model, share = restore(base).eval(), Share(world)
+    features = torch.randn(4, model.encoder._feat_in, 80, generator=torch.Generator().manual_seed(3))
+    with world.joined("cpu"), gathered(model, share):
+        share.lay()
+        share.take([0, 1, 2, 3])
+        mine = share.fed([0, 1, 2, 3])
+        with parted(model.encoder, share.seams) as parts:
+            output, _ = model.encoder(audio_signal=features[mine], length=torch.tensor([80] * len(mine)))
+        top = torch.randn(4, *output.shape[1:], generator=torch.Generator().manual_seed(9))[mine]
+        for end, gradient, then in way_back(parts, output, top):
+            torch.autograd.backward((end,), (gradient,))
+            if then is not None:
+                then()
+        share.add_up()
+        return {name: p.grad.numpy().copy() for name, p in model.encoder.named_parameters()}
+
+
+@pytest.mark.parametrize("untied", [True, False])
+def test_sums_begun_on_the_way_back_are_those_at_its_end(
+    untied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Biases that all layers share are found with the lowest of them, wherever they lie."""
+    import numpy as np
+
+    import tiny_model
+
+    own = tiny_model._encoder
+    monkeypatch.setattr(tiny_model, "_encoder", lambda shape: {**own(shape), "untie_biases": untied})
+    base = tiny_model.make_tiny_model(tmp_path / "base.nemo", "tdt", tiny_model.Shape(layers=4))
+    alone = summed_on_the_way(World(), base)
+    for found in together(summed_on_the_way, base):
+        assert [name for name, one in alone.items() if not np.allclose(one, found[name], rtol=1e-3, atol=1e-5)] == []
 
 
 # --- the engine -------------------------------------------------------------------------------------------------------

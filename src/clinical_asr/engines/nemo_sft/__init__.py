@@ -35,6 +35,8 @@ from clinical_asr.engines.nemo_sft.surroundings import (
     recorded,
     reduction,
     staying,
+    undropped,
+    unskipped,
 )
 from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION
 from clinical_asr.errors import ConfigError, TrainingError
@@ -202,6 +204,8 @@ def _fit(
             recipe_optimiser(model, run),
             saving(model, run),
             masks_of(model, run),
+            undropped(model, run),
+            unskipped(model),
             loss_for(model, run),
             frozen_parts(model, run.config),
             anchored(model, keeper.anchor),

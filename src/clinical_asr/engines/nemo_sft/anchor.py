@@ -62,7 +62,8 @@ class Anchor:
         places = [place for place, row in enumerate(self.rows) if row in self.targets]
         there, inside = self._targets(places, output[0])
         power = torch.stack([(there.square() * inside).sum(), inside.sum() * there.shape[1]]).float()
-        power = self.share.world.summed(power)  # of all processes' replayed rows
+        own = float(bool(self.share.mine))  # else these are another's rows, counted there
+        power = self.share.world.summed(own * power)  # of all processes' replayed rows
         if places:
             here = output[0][places][:, :, : there.shape[2]]
             apart = ((here - there).square() * inside).sum((1, 2)) / (inside.sum((1, 2)) * there.shape[1])

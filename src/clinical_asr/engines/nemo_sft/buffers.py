@@ -8,6 +8,7 @@ gets pieces of the buffers instead, all of one size, as it does with the flat pa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
@@ -116,12 +117,17 @@ class Buffers:
 
 
 def in_order(model: Any) -> tuple[list[Any], list[Any], list[Any]]:
-    """Parameters that train: the encoder's, others, those of recurrent networks."""
+    """Parameters that train: the encoder's, others, those of recurrent networks.
+
+    What several layers share is one of the others: its gradient is found when the lowest of them is.
+    """
     from torch.nn import RNNBase
 
     networks = [module for module in model.modules() if isinstance(module, RNNBase)]
     recurrent = {id(parameter) for network in networks for parameter in network.parameters()}
-    encoder = {id(parameter) for parameter in model.encoder.parameters()} - recurrent
+    used = Counter(id(p) for layer in getattr(model.encoder, "layers", ()) for p in layer.parameters())
+    shared = {parameter for parameter, layers in used.items() if layers > 1}
+    encoder = {id(parameter) for parameter in model.encoder.parameters()} - recurrent - shared
     moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     kinds = [2 if id(p) in recurrent else int(id(p) not in encoder) for p in moving]
     first, second, third = ([p for p, kind in zip(moving, kinds, strict=True) if kind == one] for one in range(3))

@@ -96,7 +96,8 @@ class Keeper:
         strangers = len(self.share.fed(self.plan[number])) - len(self.share.mine)
         stepped = self._ends_a_step(number)
         self.steps += stepped
-        self._told = (number, Later(loss), rows - strangers, self.steps if stepped else 0)
+        whole = loss * self.config.accumulate_grad_batches  # Lightning has divided it
+        self._told = (number, Later(whole), rows - strangers, self.steps if stepped else 0)
         if stepped and self.steps == 1:
             self._settle()  # on all processes, though only the first one listens
             self._listen(model)

@@ -116,8 +116,9 @@ class LongestRows:
 
     def start_batch(self, number: int) -> None:
         """The anchor holds replayed rows to the base: the more of them, the more memory."""
+        self.share.take(self.rows, ends_a_step=False)
         if self.keeper.anchor is not None:
-            self.keeper.anchor.rows = self.rows
+            self.keeper.anchor.rows = self.share.fed(self.rows)
 
     def start_fit(self, trainer: Any) -> None:
         """Optimiser and schedule start afresh."""

@@ -59,6 +59,38 @@ def recipe_optimiser(model: Any, run: Run) -> Iterator[None]:
 
 
 @contextmanager
+def undropped(model: Any, run: Run) -> Iterator[None]:
+    """Where nothing is to be drawn, dropout rests that is no module of its own: in recurrent networks, in attention.
+
+    ``keep_still`` puts modules to sleep; a recurrent network in eval mode could not be trained by cuDNN.
+    """
+    from torch.nn import RNNBase
+
+    modules = [] if run.config.distortion else list(model.modules())
+    held = [(module, "dropout", module.dropout) for module in modules if isinstance(module, RNNBase)]
+    rates = ((module, vars(module).get("dropout_rate")) for module in modules)
+    held += [(module, "dropout_rate", rate) for module, rate in rates if isinstance(rate, float)]
+    for module, name, _ in held:
+        setattr(module, name, 0.0)
+    try:
+        yield
+    finally:
+        for module, name, rate in held:
+            setattr(module, name, rate)
+
+
+@contextmanager
+def unskipped(model: Any) -> Iterator[None]:
+    """NeMo's ``skip_nan_grad`` throws gradients away, buffers and all; steps without numbers are left out by us."""
+    before = vars(model).get("_skip_nan_grad")
+    model._skip_nan_grad = False
+    try:
+        yield
+    finally:
+        model._skip_nan_grad = before
+
+
+@contextmanager
 def masks_of(model: Any, run: Run) -> Iterator[None]:
     """SpecAugment as the base has it, or none."""
     masks = getattr(model, "spec_augmentation", None)
