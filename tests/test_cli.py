@@ -152,7 +152,7 @@ WRONG = [
      "is a cache-aware streaming base: fine-tuning collapses it"),
     (["comparison", "--before", H, "--after", H], "comparison: cannot tell what was held out; give --split-folder"),
     (["comparison", "--before", H, "--after", H, "--train", H, "--validation", H],
-     "h.jsonl line 1, stratum: is missing; split the manifest: clinical-asr split"),
+     "h.jsonl too: what was trained on is not held out; split the manifest again: clinical-asr split"),
 ]  # fmt: skip
 
 
@@ -620,6 +620,12 @@ def test_from_manifest_to_decision_on_a_tiny_model(tones: Path, tiny_nemo: Path,
     assert cli(*tune, recipe).out == f"{tuned}: complete already\n"
     other = cli(*tune, "smoke")
     assert other.code == 2 and "was made with another recipe" in other.err
+    other = cli(*tune, recipe, "--selection-guard", manifest)
+    assert other.code == 2 and "was made with another selection guard rows" in other.err
+    beside = [tmp_path / "sibling.nemo" if word == tuned else word for word in tune]
+    second = cli(*beside, recipe)
+    assert second.code == 2 and "training_run_info.json: tells how adapted_model.nemo was made" in second.err
+    assert "name another folder for sibling.nemo" in second.err and not (tmp_path / "sibling.nemo").exists()
     refused = cli(*transcribe, "--model", tuned, "--output", out)
     assert refused.code == 2 and "is the work of another model" in refused.err
     assert cli(*transcribe, "--model", tuned, "--output", tmp_path / "h1.jsonl").code == 0

@@ -12,9 +12,11 @@ from clinical_asr.compared import Comparison
 from clinical_asr.comparison import compare
 from clinical_asr.config import ComparisonConfig
 from clinical_asr.errors import ScoringError
+from clinical_asr.evidence import comparison_grounds
 from clinical_asr.records import Decision, EntityCategory, Stratum
+from clinical_asr.report import comparison_markdown
 from clinical_asr.statistics import PairedComparison
-from clinical_asr.tally import Score
+from clinical_asr.tally import Score, Signature
 from clinical_asr.training import Candidate, Margins, Selection
 from clinical_asr.verdict import decide
 
@@ -104,6 +106,7 @@ def test_a_decision_carries_all_that_it_rests_on() -> None:
     assert evidence == {
         "priority_categories": ["drug"], "held_out": asdict(found.held_out), "new_terms": asdict(found.new_terms),
         "trained_on": asdict(found.trained_on), "statistics": asdict(found.statistics), "guard": asdict(found.guard),
+        "missing": {"held_out": 0, "guard": 0, "others": 0, "added": 0},
     }  # fmt: skip
 
 
@@ -181,7 +184,8 @@ def test_p_values_have_three_places(p_value: float, shown: str) -> None:
 
 def test_growth_and_overfit_that_chance_could_explain_say_so() -> None:
     for after in (90, 110):
-        sure, unsure = (decide(replace(compared(after=after), statistics=statistics(p))) for p in (0.01, 0.4))
+        over_terms = [replace(statistics(p), mean_difference=(after - 100) / 200) for p in (0.01, 0.4)]
+        sure, unsure = (decide(replace(compared(after=after), statistics=found)) for found in over_terms)
         assert "chance" not in sure.reason
         assert unsure.reason == (
             f"{sure.reason} (but 20 terms cannot tell it from chance (p = 0.400): needs about 5 more terms)"
@@ -257,3 +261,98 @@ def test_several_priority_categories_are_named_and_all_count() -> None:
     assert found.priority_categories == ["drug", "lab"]
     assert "no held-out row of drug, lab whose term was taught" in found.reason and found.next_stage == "split"
     assert compared(config=both).held_out.rows == 200
+
+
+def test_terms_that_change_the_other_way_than_the_rows_prove_nothing() -> None:
+    """One term with most rows is learnt, ten others are lost: p is small, of a rise."""
+    risen = replace(statistics(0.012), mean_difference=0.83)
+    found = replace(compared(), statistics=risen)
+    decision = decide(found)
+    assert (decision.verdict, decision.exit_code) == ("inconclusive", 4)
+    assert decision.reason.endswith(
+        ", but the terms disagree with the rows: over 20 terms the mean change is 83.00 points up"
+    )
+    assert [ground.met for ground in comparison_grounds(found)] == [True, False, True]
+    worse = decide(replace(compared(after=180), statistics=replace(statistics(0.01), mean_difference=-0.1)))
+    assert worse.verdict == "overfit" and "over 20 terms the mean change is 10.00 points down" in worse.reason
+
+
+# --- rows of one side alone -------------------------------------------------------------------------------------------
+
+
+def with_rows_lost(
+    lost: int = 0, guards_lost: int = 0, added: int = 0, stratum: Stratum = Stratum.NEW_SENTENCE
+) -> Comparison:
+    """100 rows missed before; after, ``lost`` of those that are missed still are left out, and others added."""
+    old, signature = scored(rows(200, 100, terms=20))
+    new, other = scored(rows(200, 20, terms=20, model="tuned", digest="bb"))
+    general = guard(1000, 10)
+    strata = {row.id: Stratum.NEW_SENTENCE for row in old} | {row.id: stratum for row in new[:lost]}
+    return compare(old[: len(old) - added], new[lost:], strata, general, general[guards_lost:], (signature, other))
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        ({"lost": 20}, "only before: 20 held-out rows"),
+        ({"lost": 1, "added": 5}, "only before: 1 held-out rows; only after: 5 rows"),
+        ({"guards_lost": 200}, "only before: 200 guard rows"),
+    ],
+)
+def test_a_model_that_was_spared_rows_is_not_promoted(lost: dict[str, int], says: str) -> None:
+    found = with_rows_lost(**lost)
+    assert (found.verdict, found.next_stage, found.exit_code) == ("inconclusive", "hypotheses", 4)
+    assert f"rows that the base heard are missing after ({says})" in found.reason
+    assert "transcribe them with the tuned model, or take them out of both" in found.reason
+    assert comparison_grounds(found)[-1].number == says and comparison_grounds(found)[-1].met is False
+    assert f"Left out: {says}." in comparison_markdown(found)
+    assert decide(found).evidence["missing"]["held_out"] == lost.get("lost", 0)
+
+
+@pytest.mark.parametrize("stratum", [Stratum.TRAINED, Stratum.NEW_TERM])
+def test_rows_that_do_not_decide_may_be_missing_and_are_told(stratum: Stratum) -> None:
+    found = with_rows_lost(lost=7, stratum=stratum)
+    assert found.verdict == "promote" and str(found.missing) == "only before: 7 other rows"
+    assert comparison_grounds(found)[-1].met is True
+
+
+def test_rows_that_only_the_tuned_model_heard_do_not_matter_and_are_told() -> None:
+    found = with_rows_lost(added=30)
+    assert found.verdict == "promote" and str(found.missing) == "only after: 30 rows"
+    assert str(compared().missing) == "" and "Left out" not in comparison_markdown(compared())
+
+
+# --- whose general speech ---------------------------------------------------------------------------------------------
+
+
+def general_of(
+    *digests: str, normalisers: tuple[str, str] = ("clinical-v1", "clinical-v1")
+) -> tuple[Signature, Signature]:
+    one, two = (
+        Signature(normaliser, "1", digest, digest, "m", 1000)
+        for normaliser, digest in zip(normalisers, digests, strict=True)
+    )
+    return one, two
+
+
+def judged_with(signatures: tuple[Signature, Signature]) -> Comparison:
+    old, signature = scored(rows(200, 100, terms=20))
+    new, other = scored(rows(200, 20, terms=20, model="tuned", digest="bb"))
+    strata = all_strata((row.id for row in old), Stratum.NEW_SENTENCE)
+    sides = guard(1000, 10), guard(1000, 10)
+    return compare(old, new, strata, *sides, (signature, other), guard_signatures=signatures)
+
+
+def test_general_speech_of_another_model_is_refused() -> None:
+    base = scored(rows(200, 100, terms=20))[1].model_digest
+    assert judged_with(general_of(base, "bb")).verdict == "promote"
+    assert judged_with(general_of("", "")).verdict == "promote", "older files do not know"
+    for wrong, when in (((base, base), "after"), (("bb", "bb"), "before")):
+        with pytest.raises(ScoringError, match=f"guard set: was heard {when} by .+, the benchmark by .+"):
+            judged_with(general_of(*wrong))
+
+
+def test_general_speech_that_was_scored_in_two_ways_is_refused() -> None:
+    base = scored(rows(200, 100, terms=20))[1].model_digest
+    with pytest.raises(ScoringError, match=r"guard set: .+ normaliser: flywheel-v1 / clinical-v1"):
+        judged_with(general_of(base, "bb", normalisers=("flywheel-v1", "clinical-v1")))

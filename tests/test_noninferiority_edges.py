@@ -66,3 +66,15 @@ def test_without_a_word_nothing_is_known() -> None:
 def test_a_bound_on_the_margin_itself_decides_nothing(lower: float | None, upper: float | None, verdict: str) -> None:
     found = non_inferiority([errors(1)] * 3, [errors(1)] * 3, margin=0.02)
     assert replace(found, lower=lower, upper=upper).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("sentences", "words", "verdict"), [(2, 8, "inconclusive"), (20, 10, "inconclusive"), (480, 11, "not worse")]
+)
+def test_sentences_that_all_agree_prove_as_much_as_so_many_can(sentences: int, words: int, verdict: str) -> None:
+    """Of k sentences without a change, 1 - 0.025^(1/k) may still change: by a word each, at least."""
+    same = [ErrorCount(1, 0, 0, words - 1, words)] * sentences
+    found = non_inferiority(same, same, margin=0.01, level=0.975)
+    assert found.difference == 0.0 and found.verdict == verdict
+    assert found.upper == pytest.approx((1 - 0.025 ** (1 / sentences)) / words)
+    assert found.lower == -found.upper

@@ -191,18 +191,18 @@ def test_no_row_gives_no_number_and_two_terms_give_all_of_them() -> None:
     two = compare_by_term(["a", "b"], [1, 1], [0, 0.5])
     assert (two.p_value, two.mean_difference) == (0.5, -0.75)
     spread = 0.25 * 2**0.5  # of -1 and -0.5
-    assert two.minimum_detectable_difference == pytest.approx(minimum_detectable_difference(spread, 2))
-    assert two.terms_needed == terms_needed(-0.75, spread) and two.low is not None
+    assert terms_needed(-0.75, spread) == 4 and two.terms_needed == 6, "fewer cannot be significant"
+    assert two.minimum_detectable_difference is None and two.low is not None
 
 
 @pytest.mark.parametrize("level", [0.8, 0.99])
 def test_the_level_of_a_comparison_is_that_of_its_interval_and_of_what_it_could_have_shown(level: float) -> None:
-    after = [0.1, 0.5, 0.2, 0.9, 0.4]
-    found = compare_by_term(list("abcde"), [0.6] * 5, after, level)
+    after = [0.1, 0.5, 0.2, 0.9, 0.4, 0.3, 0.8, 0.2]
+    found = compare_by_term(list("abcdefgh"), [0.6] * 8, after, level)
     differences = [one - 0.6 for one in after]
     spread = float(np.std(differences, ddof=1))
     assert (found.low, found.high) == pytest.approx(mean_difference_interval(differences, level))
-    assert found.minimum_detectable_difference == pytest.approx(minimum_detectable_difference(spread, 5, level))
+    assert found.minimum_detectable_difference == pytest.approx(minimum_detectable_difference(spread, 8, level))
     assert found.terms_needed == terms_needed(float(np.mean(differences)), spread, level)
 
 
@@ -227,3 +227,13 @@ def test_shares_are_cut_at_one_and_word_error_rates_are_not() -> None:
     rates = (list("ab"), [0.0, 0.0], [1.0, 0.2])
     assert compare_by_term(*rates).high == 1.0
     assert (compare_by_term(*rates, bounds=None).high or 0) > 1.0
+
+
+@pytest.mark.parametrize("terms", range(2, 9))
+def test_so_few_terms_as_cannot_be_significant_are_told_how_many_could(terms: int) -> None:
+    """All of them cured: the sign-flip test's smallest p value, which six terms take below 0.05."""
+    found = compare_by_term(range(terms), [1] * terms, [0] * terms)
+    assert found.p_value == 2 ** (1 - terms) and found.conclusive == (terms >= 6)
+    assert found.more_terms_needed == max(0, 6 - terms)
+    assert (found.minimum_detectable_difference is None) == (terms < 6)
+    assert compare_by_term(range(terms), [1] * terms, [1] * terms).terms_needed is None

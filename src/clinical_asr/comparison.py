@@ -21,7 +21,7 @@ from clinical_asr.changes import (
     paired_test,
     side_of,
 )
-from clinical_asr.compared import Comparison
+from clinical_asr.compared import Comparison, Missing
 from clinical_asr.config import ComparisonConfig
 from clinical_asr.errors import ScoringError
 from clinical_asr.records import Decision, Stratum
@@ -40,16 +40,20 @@ def compare(
     config: ComparisonConfig | None = None,
     previous: Sequence[Decision] = (),
     selection: Selection | None = None,
+    guard_signatures: tuple[Signature, Signature] | None = None,
 ) -> Comparison:
     """Compare two cycles on the rows both hold. ``previous`` are the decisions of earlier cycles, oldest first.
 
     Rows that chose the model (``selection``) are neither held out nor trained on, and are left out.
 
     Raises ScoringError, naming the difference, if normaliser, metric version, references or audio differ, if no row is
-    shared, or if a row has no stratum.
+    shared, if a row has no stratum, or if the guard set was heard by another model than the benchmark.
     """
     config = config or ComparisonConfig()
     _refuse_other_yardsticks(*signatures)
+    if guard_signatures:
+        _refuse_other_yardsticks(*guard_signatures, where="guard set")
+        _refuse_other_models(signatures, guard_signatures)
     chose = set(selection.rows) if selection else set()
     pairs = [pair for pair in paired_rows(before, after) if pair[0].id not in chose]
     labels = _strata_of(pairs, strata)
@@ -74,18 +78,62 @@ def compare(
         ),
         signatures=list(signatures),
         config=config,
+        missing=_missing(before, after, strata, wanted, chose, guard_before, guard_after),
         selection=selection,
     )  # fmt: skip
     verdict, reason, next_stage, exit_code = judge(comparison, previous)
     return replace(comparison, verdict=verdict, reason=reason, next_stage=next_stage, exit_code=exit_code)
 
 
-def _refuse_other_yardsticks(before: Signature, after: Signature) -> None:
+def _refuse_other_yardsticks(before: Signature, after: Signature, where: str = "comparison") -> None:
     yardsticks = ("normaliser", "metric_version")
     differences = [d for d in before.differences(after) if d.split(":")[0] in yardsticks]
     if differences:
-        raise ScoringError(f"the two cycles were scored differently: {'; '.join(differences)}", where="comparison",
+        raise ScoringError(f"the two cycles were scored differently: {'; '.join(differences)}", where=where,
                            mend="score both again with one normaliser")  # fmt: skip
+
+
+def _refuse_other_models(benchmark: tuple[Signature, Signature], guard: tuple[Signature, Signature]) -> None:
+    """A model whose general speech was another's would be promoted for nothing; digests that are not known pass."""
+    for when, one, other in zip(("before", "after"), benchmark, guard, strict=True):
+        if one.model_digest and other.model_digest and one.model_digest != other.model_digest:
+            what = f"was heard {when} by {_named(other)}, the benchmark by {_named(one)}"
+            raise ScoringError(what, "guard set", "transcribe both with the same model")
+
+
+def _named(signature: Signature) -> str:
+    return f"{signature.model or 'a model'} ({signature.model_digest[:12]})"
+
+
+def _missing(
+    before: Sequence[Score],
+    after: Sequence[Score],
+    strata: Mapping[str, Stratum],
+    wanted: Callable[[Pair], bool],
+    chose: set[str],
+    guard_before: Sequence[Score],
+    guard_after: Sequence[Score],
+) -> Missing:
+    """Rows that cannot be paired; a row of no known stratum is one of the others."""
+    lost, added = _alone(before, after), _alone(after, before)
+    lost = [row for row in lost if row.id not in chose]
+    labels = [strata.get(row.id) or row.stratum for row in lost]
+    judged = [
+        label is not None and label.held_out and label is not Stratum.NEW_TERM and wanted((row, row))
+        for row, label in zip(lost, labels, strict=True)
+    ]
+    both = bool(guard_before and guard_after)
+    return Missing(
+        held_out=sum(judged),
+        guard=len(_alone(guard_before, guard_after)) if both else 0,
+        others=len(judged) - sum(judged),
+        added=len(added) + (len(_alone(guard_after, guard_before)) if both else 0),
+    )
+
+
+def _alone(rows: Sequence[Score], others: Sequence[Score]) -> list[Score]:
+    known = {row.id for row in others}
+    return [row for row in rows if row.id not in known]
 
 
 def _strata_of(pairs: Sequence[Pair], strata: Mapping[str, Stratum]) -> dict[str, Stratum]:

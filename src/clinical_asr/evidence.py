@@ -13,6 +13,7 @@ from clinical_asr.compared import Comparison
 from clinical_asr.records import Decision
 from clinical_asr.svg import interval, percent
 from clinical_asr.training import Selection
+from clinical_asr.verdict import significant
 
 RATES = ("ker", "wer", "cer", "ser", "low", "high", "difference", "margin", "upper")
 
@@ -113,7 +114,7 @@ def comparison_grounds(comparison: Comparison) -> list[Ground]:
         )
     ]  # fmt: skip
     if found is not None:
-        sure = found.p_value is not None and found.p_value < config.alpha
+        sure = significant(comparison)
         grounds.append(
             Ground("Mean change per term, sign-flip test", f"{points(found.mean_difference)}, p {_is(found.p_value)}",
                    f"{found.n_rows} rows, {found.n_terms} terms", span(found.low, found.high),
@@ -124,7 +125,14 @@ def comparison_grounds(comparison: Comparison) -> list[Ground]:
     told = guard.proven if guard.rows else None
     grounds.append(Ground("General-English WER, guard set", rise if guard.rows else "not measured",
                           f"{guard.rows} rows", span(guard.low, guard.high, 2), limit, told))  # fmt: skip
-    return grounds + _chosen_ground(comparison.selection)
+    return grounds + _missing_ground(comparison) + _chosen_ground(comparison.selection)
+
+
+def _missing_ground(comparison: Comparison) -> list[Ground]:
+    """Rows that could not be paired, if there are any."""
+    missing = comparison.missing
+    told = str(missing)
+    return [Ground("Rows of one side alone", told, "", "", "none only before", not missing.decides)] if told else []
 
 
 def _chosen_ground(selection: Selection | None) -> list[Ground]:

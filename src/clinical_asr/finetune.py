@@ -5,25 +5,26 @@ The training engine and the recogniser that judges each epoch are handed in.
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from clinical_asr import __version__
+from clinical_asr import __version__, intake, wav
 from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import account, manifest_digest
 from clinical_asr.errors import ConfigError, TrainingError
 from clinical_asr.jsonl import read_json, to_dict, write_json, write_rows
 from clinical_asr.judge import Judge, Listen, Recordings, rates
-from clinical_asr.records import LedgerEntry, Outcome, Utterance
+from clinical_asr.records import LedgerEntry, Outcome, Utterance, row_id
 from clinical_asr.selection import carve
 from clinical_asr.training import Example, Margins, OnStep, Selection, TrainingJob, TrainingReport, TrainModel
 
-__all__ = ["Base", "Listen", "Outputs", "Recordings", "draw_replay", "finetune", "rates"]
+__all__ = ["Base", "Listen", "Outputs", "Recordings", "draw_replay", "finetune", "rates", "require_apart"]
 
 NOTHING, MARGINS = Recordings(), Margins()
 
@@ -70,19 +71,13 @@ def finetune(
     ``config.replay_ratio`` for each clinical one, never a row that also stands in another set.
 
     Raises TrainingError if the engine did not train exactly the declared rows, ConfigError if replay is asked for and
-    there is none.
+    there is none, or if a recording stands in two of replay, selection guard and validation.
     """
-    clinical, selecting = divide(train.rows, config)
+    require_apart({"replay": replay, "selection guard": selection_guard, "validation": validation})
+    parts = parts_of(config, train, validation, replay, selection_guard)
+    selecting = parts["selection"].rows
     ledger = [_fate(row, config, {row.id for row in selecting}) for row in train.rows]
     account("finetune", [row.id for row in train.rows], ledger)
-    pool = draw_replay(replay.rows, config, len(clinical), _ids(train, validation, selection_guard))
-    parts = {
-        "train": Recordings(clinical, train.folder),
-        "replay": Recordings(pool, replay.folder),
-        "selection": Recordings(selecting, train.folder),
-        "selection_guard": selection_guard,
-        "validation": validation,
-    }
     choosing = parts["selection"] if selecting else validation
     judge = Judge(choosing, selection_guard, listen) if choosing.rows else None
     job = _job(base, config, outputs, parts, choosing, margins)
@@ -94,6 +89,24 @@ def finetune(
     how = _selection(report, selecting, selection_guard, margins)
     write_json(outputs.info, {**_story(base, config, report), "data": data, "selection": how})
     return report
+
+
+def parts_of(
+    config: TrainingConfig, train: Recordings, validation: Recordings, replay: Recordings, selection_guard: Recordings
+) -> dict[str, Recordings]:
+    """Who is trained on, who chooses and who judges, by the names of ``training_run_info.json``.
+
+    Raises ConfigError if replay is asked for and there is none.
+    """
+    clinical, selecting = divide(train.rows, config)
+    pool = draw_replay(replay.rows, config, len(clinical), _ids(train, validation, selection_guard))
+    return {
+        "train": Recordings(clinical, train.folder),
+        "replay": Recordings(pool, replay.folder),
+        "selection": Recordings(selecting, train.folder),
+        "selection_guard": selection_guard,
+        "validation": validation,
+    }
 
 
 def _job(
@@ -127,11 +140,44 @@ def read_selection(info: Path) -> Selection | None:
     return msgspec.convert(told, Selection) if told and told["candidates"] else None
 
 
+def model_of(info: Path) -> str:
+    """SHA-256 of the model that a ``training_run_info.json`` was written with; empty where it does not say."""
+    return str((read_json(info).get("model") or {}).get("sha256", ""))
+
+
 def divide(rows: Sequence[Utterance], config: TrainingConfig) -> tuple[list[Utterance], list[Utterance]]:
     """Rows to train on and rows to choose by; those that are too long are in neither."""
     usable = [row for row in rows if not _too_long(row, config)]
     chosen = carve(usable, config.selection_fraction, config.seed)
     return [row for row in usable if row.id not in chosen], [row for row in usable if row.id in chosen]
+
+
+def require_apart(sides: Mapping[str, Recordings]) -> None:
+    """Refuse a row, or its recording under another text, that stands in two of these; the keys say where they are from.
+
+    What a model was trained on or chosen by says nothing when it is judged on it. Raises ConfigError.
+    """
+    filled = {name: side for name, side in sides.items() if side.rows}
+    seen: dict[str, str] = {}
+    for name, side in filled.items() if len(filled) > 1 else ():
+        for row, digest in _digests(side):
+            known = row.id or row_id(digest, row.text)
+            for key in filter(None, (row.id, digest)):
+                if (other := seen.setdefault(key, name)) != name:
+                    what = f"row {known} ({row.audio_filepath}) stands in {other} as well"
+                    mend = "take it out of one of the two: what is learnt from, chosen by and judged on must be apart"
+                    raise ConfigError(what, name, mend)
+
+
+def _digests(side: Recordings) -> Iterator[tuple[Utterance, str]]:
+    """Each row with the SHA-256 of its recording; empty for one that cannot be read: who needs it will say so."""
+    for row in side.rows:
+        try:
+            content = intake.document(side.audio(row), wav.LARGEST)
+        except (OSError, ValueError):
+            yield row, ""
+        else:
+            yield row, hashlib.sha256(content).hexdigest()
 
 
 def _ids(*sides: Recordings) -> set[str]:

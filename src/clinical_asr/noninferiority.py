@@ -53,6 +53,8 @@ def non_inferiority(
 
     The difference of two ratios with the same reference lengths is itself a ratio; its standard error is the linearised
     one over clusters (utterances, or the sentences given in ``clusters``), its bounds one-sided at ``level`` by t.
+    Clusters that all agree say nothing of their spread: then the bounds are those of an error more, or less, in as many
+    clusters as may hide behind none that was seen (Clopper and Pearson, 1934).
 
     >>> old, new = [ErrorCount(1, 0, 0, 9, 10)] * 50, [ErrorCount(1, 0, 0, 9, 10), ErrorCount(2, 0, 0, 8, 10)] * 25
     >>> found = non_inferiority(old, new, margin=0.02)
@@ -60,6 +62,8 @@ def non_inferiority(
     (0.05, 0.038, 'worse')
     >>> non_inferiority(old, old, margin=0.02).verdict, non_inferiority(old[:1], old[:1], 0.02).verdict
     ('not worse', 'inconclusive')
+    >>> round(non_inferiority(old[:2], old[:2], margin=0.02).upper, 3), non_inferiority(old, old, 0.02).upper < 0.006
+    (0.078, True)
     """
     if [count.length for count in before] != [count.length for count in after]:
         raise FlywheelError("guard sets before and after differ in their references", mend="pair rows by id")
@@ -73,6 +77,6 @@ def non_inferiority(
     difference, lower, upper = float(errors.sum() / total), None, None
     if k > 1:
         error = math.sqrt(k / (k - 1) * float(((errors - difference * lengths) ** 2).sum())) / total
-        half = float(stdtrit(k - 1, level)) * error
+        half = float(stdtrit(k - 1, level)) * error if error > 1e-12 else (1 - (1 - level) ** (1 / k)) * k / total
         lower, upper = difference - half, difference + half
     return NonInferiority(old / total, new / total, difference, lower, upper, margin, level, len(before), k)

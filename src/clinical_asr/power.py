@@ -99,6 +99,15 @@ def worth_of_counts(successes: Sequence[int], trials: Sequence[int]) -> tuple[fl
     return _correlation(hits, hits, sizes), _effective_n(hits, hits, sizes)
 
 
+def fewest_terms(level: float = 0.95) -> int:
+    """Terms below which no outcome is significant: a sign-flip test of n terms has no p value below 2^(1 - n).
+
+    >>> fewest_terms(), fewest_terms(0.9)
+    (6, 5)
+    """
+    return math.floor(1 - math.log2(1 - level)) + 1
+
+
 def minimum_detectable_difference(sd: float, n_terms: int, level: float = 0.95, power: float = 0.8) -> float | None:
     """Smallest mean difference that a two-sided paired t test over ``n_terms`` finds with the stated power.
 

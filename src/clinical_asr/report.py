@@ -164,7 +164,8 @@ def _sides(comparison: Comparison) -> str:
         rows += [_side_row(name, side), _side_row(f"{name}, all categories", side.all_categories)]
     strata = ", ".join(f"{n} {name}" for name, n in comparison.held_out.strata.items())
     title = f"## KER of {', '.join(comparison.priority_categories)}"
-    return f"{title}\n\n{table(header, rows)}\n\nHeld-out rows by stratum: {strata or 'none'}."
+    alone = f" Left out: {comparison.missing}." if str(comparison.missing) else ""
+    return f"{title}\n\n{table(header, rows)}\n\nHeld-out rows by stratum: {strata or 'none'}.{alone}"
 
 
 def _side_row(name: str, side: Side | Change) -> list[str]:

@@ -20,6 +20,7 @@ from clinical_asr.noninferiority import NonInferiority, non_inferiority
 from clinical_asr.power import (
     design_effect,
     effective_n,
+    fewest_terms,
     grouped,
     intracluster_correlation,
     minimum_detectable_difference,
@@ -196,7 +197,8 @@ class PairedComparison:
 
     ``mean_difference`` is the mean of per-term mean differences, ``low`` and ``high`` its 95 % t interval, cut at the
     bounds it was given, ``p_value`` the sign-flip test's. ``terms_needed`` counts terms in total, at 80 % power for a
-    difference as large as this one.
+    difference as large as this one; never fewer than can be significant at all, and below so many terms no difference
+    is detectable.
     """
 
     n_terms: int
@@ -233,7 +235,7 @@ def compare_by_term(
 
     >>> found = compare_by_term(list("aabbccdd"), [1, 1, 1, 1, 1, 0, 1, 1], [0, 1, 0, 0, 0, 0, 1, 0])
     >>> found.n_terms, found.n_rows, found.mean_difference, found.p_value, found.more_terms_needed
-    (4, 8, -0.625, 0.125, 0)
+    (4, 8, -0.625, 0.125, 2)
     """
     if not len(terms) == len(before) == len(after):
         raise FlywheelError(
@@ -246,7 +248,8 @@ def compare_by_term(
         return PairedComparison(0, 0, None, None, None, None, None, None)
     mean, interval = float(differences.mean()), mean_difference_interval(differences, level, bounds)
     low, high = interval or (None, None)
-    sd = float(differences.std(ddof=1)) if n > 1 else 0.0
+    sd, fewest = float(differences.std(ddof=1)) if n > 1 else 0.0, fewest_terms(level)
+    needed = terms_needed(mean, sd, level) if n > 1 else None
     return PairedComparison(
         n_terms=n,
         n_rows=len(terms),
@@ -254,6 +257,6 @@ def compare_by_term(
         low=low,
         high=high,
         p_value=sign_flip_test(differences, seed) if n > 1 else None,
-        minimum_detectable_difference=minimum_detectable_difference(sd, n, level),
-        terms_needed=terms_needed(mean, sd, level) if n > 1 else None,
+        minimum_detectable_difference=minimum_detectable_difference(sd, n, level) if n >= fewest else None,
+        terms_needed=None if needed is None else max(needed, fewest),
     )

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | ``promote`` | 0 | KER down by ``keep_reduction`` or more, significantly, guard set not worse | ``deploy`` |
 | ``inconclusive`` | 4 | as much, not significantly, or the guard set cannot tell, or nothing was held out | ... |
+| ``inconclusive`` | 4 | as much, but rows to judge by were heard before and are missing after | ``hypotheses`` |
 | ``grow`` | 5 | down by ``grow_reduction`` to ``keep_reduction`` | ``build`` |
 | ``overfit`` | 5 | up by more than ``grow_reduction`` | ``build`` |
 | ``no change`` | 4 or 5 | in between; 4 where so few terms could not have shown a change either | ``leaderboard`` |
@@ -42,6 +43,7 @@ def decide(comparison: Comparison, previous: Sequence[Decision] = ()) -> Decisio
             "trained_on": asdict(comparison.trained_on),
             "statistics": asdict(comparison.statistics) if comparison.statistics else None,
             "guard": asdict(comparison.guard),
+            "missing": asdict(comparison.missing),
         },
         next_stage=next_stage,
         exit_code=exit_code,
@@ -103,8 +105,12 @@ def _change_to_judge(side: Side) -> float:
 
 def _judge_keeper(comparison: Comparison) -> Verdict:
     side, guard, found = comparison.held_out, comparison.guard, comparison.statistics
-    if found is None or found.p_value is None or not _significant(comparison):
+    if found is None or found.p_value is None or not significant(comparison):
         return "inconclusive", f"{_ker_says(side)}, but {_too_few(comparison)}", "build", INCONCLUSIVE
+    if comparison.missing.decides:
+        reason = f"{_ker_says(side)}, but rows that the base heard are missing after ({comparison.missing})"
+        mend = "transcribe them with the tuned model, or take them out of both"
+        return "inconclusive", f"{reason}; {mend}", "hypotheses", INCONCLUSIVE
     if not guard.rows:
         reason = f"{_ker_says(side)}, but no guard set says what it cost in general English"
         return "not promoted", reason, "guard", NOT_PROMOTED
@@ -135,19 +141,32 @@ def _was_small(decision: Decision, config: ComparisonConfig) -> bool:
     return change is not None and change > -config.grow_reduction
 
 
-def _significant(comparison: Comparison) -> bool:
+def significant(comparison: Comparison) -> bool:
+    """Whether the terms show beyond chance what the rows show: a change in the same direction."""
     found = comparison.statistics
-    return found is not None and found.p_value is not None and found.p_value < comparison.config.alpha
+    if found is None or found.p_value is None or found.p_value >= comparison.config.alpha:
+        return False
+    return not _at_odds(comparison)
+
+
+def _at_odds(comparison: Comparison) -> bool:
+    """Whether KER falls over the rows and rises over the terms, or the other way round: one term has most rows."""
+    found, side = comparison.statistics, comparison.held_out
+    over_terms = found.mean_difference if found else None
+    return (over_terms or 0.0) * ((side.ker_after or 0.0) - (side.ker_before or 0.0)) < 0
 
 
 def _chance(comparison: Comparison) -> str:
-    return "" if _significant(comparison) else f" (but {_too_few(comparison)})"
+    return "" if significant(comparison) else f" (but {_too_few(comparison)})"
 
 
 def _too_few(comparison: Comparison) -> str:
     found = comparison.statistics
     if found is None:
         return "no term was measured twice"
+    if _at_odds(comparison):
+        change = f"{_points(abs(found.mean_difference or 0.0))} {'up' if (found.mean_difference or 0) > 0 else 'down'}"
+        return f"the terms disagree with the rows: over {found.n_terms} terms the mean change is {change}"
     more = max(1, found.terms_needed - found.n_terms) if found.terms_needed else None
     needs = f"needs about {more} more terms" if more else "more terms are needed"
     shown = "" if found.p_value is None else f" ({_p_says(found.p_value)})"

@@ -12,16 +12,15 @@ import typer
 
 from clinical_asr.cli import options as o
 from clinical_asr.cli import runners as r
-from clinical_asr.cli.console import show_decision, steps, table
+from clinical_asr.cli.compare import comparison
+from clinical_asr.cli.console import steps, table
 from clinical_asr.cli.manifests import checked_rows
-from clinical_asr.cli.outcome import show_comparison
-from clinical_asr.cli.scored import read_decision, read_scored, read_strata
 
 if TYPE_CHECKING:
-    from clinical_asr.compared import Comparison
+    from collections.abc import Mapping
+
     from clinical_asr.config import TrainingConfig
     from clinical_asr.finetune import Base, Outputs, Recordings
-    from clinical_asr.records import Decision
     from clinical_asr.split import Split
     from clinical_asr.training import TrainingReport, TrainModel
 
@@ -136,7 +135,7 @@ def finetune(
     from clinical_asr.bases import inspect_base
     from clinical_asr.cli.engines import listener, processes, resolve
     from clinical_asr.config import load_recipe
-    from clinical_asr.finetune import Outputs
+    from clinical_asr.finetune import Outputs, parts_of
     from clinical_asr.finetune import finetune as tune
 
     config, trainer = load_recipe(recipe), r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit)
@@ -152,7 +151,7 @@ def finetune(
         r.in_one_process("--learning-curve")
         _learning_curve(path, config, (learn, judge, general), output, trainer)
         return
-    if _is_done(outputs, start, config, learn):
+    if _is_done(outputs, start, config, parts_of(config, learn, judge, general, weigh)):
         typer.echo(f"{output}: complete already")
         return
     engines = (trainer, listener())
@@ -218,27 +217,45 @@ def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | N
     return Recordings(told, manifest.parent)
 
 
-def _is_done(outputs: Outputs, base: Base, config: TrainingConfig, train: Recordings) -> bool:
+def _is_done(outputs: Outputs, base: Base, config: TrainingConfig, parts: Mapping[str, Recordings]) -> bool:
     """True if the outputs are those of this very request. Raises ConfigError if they are another's."""
     import msgspec
 
     from clinical_asr.cycle import manifest_digest
     from clinical_asr.errors import ConfigError
-    from clinical_asr.finetune import divide
+    from clinical_asr.finetune import model_of
     from clinical_asr.jsonl import read_json
 
-    if not (outputs.model.is_file() and outputs.info.is_file()):
+    if not outputs.info.is_file():
         return False
-    story, asked = read_json(outputs.info), msgspec.to_builtins(config)
-    kept = [row.id for row in divide(train.rows, config)[0]]
-    found = (story["recipe"], story["base"]["sha256"], story["data"]["train"]["manifest_digest"])
-    names = ("recipe", "base", "training rows")
-    wanted = (msgspec.json.decode(msgspec.json.encode(asked)), base.digest, manifest_digest(kept))
-    others = [name for name, was, now in zip(names, found, wanted, strict=True) if was != now]
+    _refuse_anothers_story(outputs, model_of(outputs.info))
+    if not outputs.model.is_file():
+        return False
+    story, recipe = read_json(outputs.info), msgspec.json.decode(msgspec.json.encode(config))
+    told, data = {"recipe": story.get("recipe")}, story.get("data") or {}
+    told["base"] = (story.get("base") or {}).get("sha256")
+    told |= {f"{name} rows": (data.get(name) or {}).get("manifest_digest") for name in parts}
+    wanted = {"recipe": recipe, "base": base.digest}
+    wanted |= {f"{name} rows": manifest_digest(row.id for row in part.rows) for name, part in parts.items()}
+    others = [name.replace("_", " ") for name, now in wanted.items() if told[name] != now]
     if others:
         mend = "name another folder for the output"
         raise ConfigError(f"was made with another {' and another '.join(others)}", str(outputs.model), mend)
     return True
+
+
+def _refuse_anothers_story(outputs: Outputs, digest: str) -> None:
+    """Raises ConfigError if the story in the output's folder is that of another model there: it would be lost."""
+    from clinical_asr.bases import base_digest
+    from clinical_asr.errors import ConfigError
+
+    others = [model for model in sorted(outputs.info.parent.glob("*.nemo")) if model != outputs.model]
+    if outputs.model.is_file() and base_digest(outputs.model) == digest:
+        return
+    for model in others:
+        if base_digest(model) == digest:
+            mend = f"name another folder for {outputs.model.name}"
+            raise ConfigError(f"tells how {model.name} was made", str(outputs.info), mend)
 
 
 def _show_training(report: TrainingReport, outputs: Outputs) -> None:
@@ -258,83 +275,3 @@ def _show_training(report: TrainingReport, outputs: Outputs) -> None:
     for note in report.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"written: {outputs.model} (sha256 {report.digest[:16]}), {outputs.info.name}, {outputs.ledger.name}")
-
-
-def comparison(
-    before: Annotated[Path, typer.Option(help="Hypotheses or scores of the base on the benchmark.")],
-    after: Annotated[Path, typer.Option(help="The same of the fine-tuned model.")],
-    guard_before: Annotated[
-        Path | None, typer.Option(help="Hypotheses or scores of the base on the guard set.")
-    ] = None,
-    guard_after: Annotated[Path | None, typer.Option(help="The same of the fine-tuned model.")] = None,
-    split_folder: Annotated[Path | None, typer.Option(help="Folder of train.jsonl and validation.jsonl.")] = None,
-    train: Annotated[Path | None, typer.Option(help="Training rows, instead of --split-folder.")] = None,
-    validation: Annotated[Path | None, typer.Option(help="Held-out rows, instead of --split-folder.")] = None,
-    output_folder: Annotated[Path | None, typer.Option(help="Where to write; by default beside --after.")] = None,
-    guard_margin: Annotated[
-        float, typer.Option(help='Rise of guard WER still "not worse"; 0.003 is 0.3 points.')
-    ] = 0.003,
-    guard_upper: Annotated[
-        float, typer.Option(help="Most that the upper end of the rise's 95 % interval may be.")
-    ] = 0.01,
-    priority: o.Priority = "drug",
-    previous: Annotated[
-        list[Path] | None, typer.Option(help="decision.json of an earlier cycle; oldest first.")
-    ] = None,
-    normaliser: Annotated[str, typer.Option(help="clinical-v1 or flywheel-v1; by default that of the scores.")] = "",
-) -> None:
-    """Did fine-tuning help on what training never heard, and what did it cost in general speech?
-
-    Exit 0 promote, 4 inconclusive, 5 not promoted. Writes comparison.md, .json, .html and decision.json.
-    `comparison --parity OFFLINE SERVED` is another question: see clinical-asr parity.
-
-    Example: clinical-asr comparison --before baseline_hyps.jsonl --after offline_hyps.jsonl --split-folder benchmark
-    --guard-before guard_before.jsonl --guard-after guard_after.jsonl
-    """
-    from clinical_asr.comparison import compare
-    from clinical_asr.config import ComparisonConfig
-    from clinical_asr.html_report import write_comparison_html
-    from clinical_asr.relocation import seen_from
-    from clinical_asr.verdict import decide
-
-    config = ComparisonConfig(
-        priority_categories=o.categories(priority),
-        guard_margin=guard_margin,
-        guard_upper=max(guard_upper, guard_margin),
-    )
-    strata = read_strata(*_sides(split_folder, train, validation))
-    (rows_before, signed_before), (rows_after, signed_after) = (read_scored(p, normaliser) for p in (before, after))
-    guards = [read_scored(path, normaliser)[0] if path else [] for path in (guard_before, guard_after)]
-    earlier = [read_decision(path) for path in previous or ()]
-    signatures = (signed_before, signed_after)
-    found = compare(rows_before, rows_after, strata, guards[0], guards[1], signatures, config, earlier)
-    decision = decide(found, earlier)
-    sides = (seen_from(after.parent, rows_before, before.parent), rows_after)
-    page = (output_folder or after.parent) / "comparison.html"
-    write_comparison_html(page, found, decision, *sides, strata=strata, audio_root=after.parent)
-    written = [*_write_comparison(page.parent, found, decision), page]
-    show_comparison(found)
-    show_decision(decision)
-    typer.echo(f"written: {', '.join(map(str, written))}")
-    raise typer.Exit(decision.exit_code)
-
-
-def _sides(folder: Path | None, train: Path | None, validation: Path | None) -> tuple[Path, Path]:
-    from clinical_asr.errors import ConfigError
-
-    if folder and not (train or validation):
-        return folder / "train.jsonl", folder / "validation.jsonl"
-    if train and validation and not folder:
-        return train, validation
-    raise ConfigError("cannot tell what was held out", "comparison", "give --split-folder, or --train and --validation")
-
-
-def _write_comparison(folder: Path, found: Comparison, decision: Decision) -> list[Path]:
-    from clinical_asr.jsonl import write_json, write_text
-    from clinical_asr.report import comparison_markdown
-
-    markdown, document, verdict = (folder / name for name in ("comparison.md", "comparison.json", "decision.json"))
-    write_text(markdown, comparison_markdown(found, decision))
-    write_json(document, found)
-    write_json(verdict, decision)
-    return [markdown, document, verdict]

@@ -1,0 +1,93 @@
+"""The comparison command: general speech on both sides or none, and rows that chose the model decide nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+import board
+from clinical_asr.cli import app
+from clinical_asr.jsonl import write_rows
+from clinical_asr.records import Hypothesis
+
+SENTENCES = [f"one two three four five six seven eight nine word{n}" for n in range(400)]
+
+
+def speech(path: Path, model: str, digest: str) -> Path:
+    """General speech, heard without an error."""
+    write_rows(
+        path,
+        [
+            Hypothesis(audio_filepath=f"{n}.wav", text=text, duration=1.0, id=f"g{n}", pred_text=text,
+                       model=model, model_digest=digest)
+            for n, text in enumerate(SENTENCES)
+        ],
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> list[str]:
+    """A base that misses most, a tuned model that misses few; all rows are held out."""
+    write_rows(tmp_path / "before.jsonl", board.rows(240, 180, terms=24))
+    write_rows(tmp_path / "after.jsonl", board.rows(240, 24, terms=24, model="tuned", digest="bb"))
+    (tmp_path / "train.jsonl").write_text("")
+    held = [msgspec.to_builtins(board.utterance(row.id)) | {"stratum": "new sentence"} for row in board.rows(240, 0)]
+    (tmp_path / "validation.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in held))
+    words = ["--before", "before.jsonl", "--after", "after.jsonl"]
+    return ["comparison", *(word if word[0] == "-" else str(tmp_path / word) for word in words),
+            "--split-folder", str(tmp_path)]  # fmt: skip
+
+
+def general(
+    folder: Path, before: tuple[str, str] = ("base", "aa"), after: tuple[str, str] = ("tuned", "bb")
+) -> list[str]:
+    return ["--guard-before", str(speech(folder / "g0.jsonl", *before)),
+            "--guard-after", str(speech(folder / "g1.jsonl", *after))]  # fmt: skip
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+def test_general_speech_of_the_base_alone_promotes_nothing(sides: list[str], tmp_path: Path) -> None:
+    assert run(*sides, *general(tmp_path)).exit_code == 0
+    again = run(*sides, *general(tmp_path, after=("base", "aa")))
+    assert str(again.exception).startswith("guard set: was heard after by base (aa), the benchmark by tuned (bb)")
+    alone = run(*sides, *general(tmp_path)[:2])
+    assert "--guard-before stands alone; give --guard-before and --guard-after" in str(alone.exception)
+
+
+def story(path: Path, digest: str, *, rise: float, rows: tuple[str, ...] = ()) -> Path:
+    """How a model was chosen: by one candidate, of which it is known what it costs general speech."""
+    only = {"epoch": 1, "factor": 1.0, "metrics": {"ker": 0.1, "guard_rise": rise, "guard_high": rise}}
+    margins = {"rise": 0.003, "high": 0.01}
+    chosen = {"rows": rows, "general_rows": 40, "base": {}, "candidates": [only], "chosen": only, "margins": margins}
+    path.write_text(json.dumps({"model": {"sha256": digest}, "selection": chosen}))
+    return path
+
+
+def test_a_model_without_a_candidate_inside_is_not_promoted_by_hand_either(sides: list[str], tmp_path: Path) -> None:
+    """The story that lies beside the transcripts is read where it is of the model that wrote them."""
+    story(tmp_path / "training_run_info.json", "bb", rise=0.25)
+    ran = run(*sides, *general(tmp_path))
+    assert ran.exit_code == 5 and "no candidate stays within 0.30 points" in ran.stdout
+    story(tmp_path / "training_run_info.json", "another model", rise=0.25)
+    assert run(*sides, *general(tmp_path)).exit_code == 0
+
+
+def test_rows_that_chose_the_model_decide_nothing(sides: list[str], tmp_path: Path) -> None:
+    told = story(tmp_path / "told.json", "bb", rise=0.0, rows=("r00000", "r00239"))
+    ran = run(*sides, *general(tmp_path), "--training-run-info", str(told))
+    assert ran.exit_code == 0 and json.loads((tmp_path / "comparison.json").read_text())["held_out"]["rows"] == 238
+
+
+def test_the_story_of_another_model_is_refused_where_it_is_named(sides: list[str], tmp_path: Path) -> None:
+    told = story(tmp_path / "told.json", "cc", rise=0.0)
+    ran = run(*sides, *general(tmp_path), "--training-run-info", str(told))
+    assert "told.json: is of model cc, the transcripts after are of bb; give the training" in str(ran.exception)
