@@ -16,6 +16,7 @@ from clinical_asr.errors import ScoringError
 from clinical_asr.mishearings import Misheard
 from clinical_asr.row_ids import IdColumn, chunks
 from clinical_asr.tally import Score
+from clinical_asr.text import term_key
 from clinical_asr.variants import Variants
 
 Array = NDArray[Any]
@@ -31,7 +32,7 @@ GROUPS: dict[str, Callable[[Score], str]] = {
     "voice_id": lambda row: row.voice_id,
     "context_type": lambda row: row.context_type,
 }
-"""What rows are grouped by; a row whose name is empty belongs to no group."""
+"""What rows are grouped by; a row whose name is empty belongs to no group. A term's spellings are merged last."""
 
 
 class Columns:
@@ -56,6 +57,7 @@ class Columns:
         order, self._ids = self._ids.order(), IdColumn()  # from here on the ids are not needed
         self.column = {name: np.concatenate(self._parts.pop(name))[order] for name in list(self._parts)}
         self.column["cluster"] = _by_first_sight(self.column["cluster"])
+        self._merge_spellings()
 
     def groups(self, name: str) -> dict[str, Array]:
         """Name of each group -> positions of its rows; groups by name."""
@@ -74,6 +76,18 @@ class Columns:
             raise ScoringError("stands twice", where=f"row {doubled}", mend="score each row once")
         if expected is not None and len(self._ids) != expected:
             raise ScoringError(f"{len(self._ids)} rows, but the signature says {expected}", where="leaderboard")
+
+    def _merge_spellings(self) -> None:
+        """One group per category and term, named as the row of the smallest id spells it."""
+        spelled, codes = list(self._codes["term"]), self.column["term"]
+        first = np.unique(codes, return_index=True)[1]
+        merged, known, names = np.empty(len(spelled), np.int32), dict[str, int](), dict[str, int]()
+        for code in np.argsort(first).tolist():
+            category, mark, term = spelled[code].partition("\x1f")
+            merged[code] = known.setdefault(f"{category}{mark}{term_key(term)}", len(known))
+            if merged[code] == len(names):
+                names[spelled[code]] = len(names)
+        self.column["term"], self._codes["term"] = _narrow(merged)[codes], names
 
     def _grouped(self, rows: Sequence[Score]) -> dict[str, list[int]]:
         told = {}
@@ -99,7 +113,7 @@ def _counts(rows: Sequence[Score]) -> dict[str, list[Any]]:
         "keywords": [(one.keywords.misses, one.keywords.occurrences) for one in tallies],
         "row_rates": [one.row_rates for one in tallies],
         # Rows of one term share their fate; general speech has no term, its sentences are the clusters.
-        "cluster": [hash(row.term or row.reference) for row in rows],
+        "cluster": [hash(term_key(row.term) or row.reference) for row in rows],
         "has_term": [bool(row.term) for row in rows],
     }
 

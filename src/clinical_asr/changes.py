@@ -10,6 +10,7 @@ from clinical_asr.errors import ScoringError
 from clinical_asr.records import Stratum
 from clinical_asr.statistics import PairedComparison, compare_by_term, holm, non_inferiority
 from clinical_asr.tally import Score, Tally, pooled
+from clinical_asr.text import term_key
 
 Pair = tuple[Score, Score]
 """One row before and after."""
@@ -123,7 +124,7 @@ def change_of(key: str, pairs: Sequence[Pair]) -> Change:
         ker_before=before.ker,
         ker_after=after.ker,
         ker_relative_change=relative_change(before.ker, after.ker),
-        terms=len({pair[0].term for pair in pairs if pair[0].term}),
+        terms=len({term_key(pair[0].term) for pair in pairs if pair[0].term}),
         occurrences=before.keywords.occurrences,
         misses_before=_misses(before),
         misses_after=_misses(after),
@@ -169,7 +170,9 @@ def by_category(pairs: Sequence[Pair]) -> list[Change]:
 
 
 def by_term(pairs: Sequence[Pair]) -> list[Change]:
-    changes = [change_of(term, group) for term, group in _grouped(pairs, lambda row: row.term).items()]
+    """Each term as its first row spells it."""
+    groups = _grouped(pairs, lambda row: term_key(row.term)).values()
+    changes = [change_of(group[0][0].term, group) for group in groups]
     return sorted(changes, key=lambda c: (-(c.ker_after or 0.0), -(c.ker_before or 0.0), -c.rows, c.key))
 
 
@@ -186,7 +189,7 @@ def paired_test(pairs: Sequence[Pair]) -> PairedComparison | None:
     told = [pair for pair in pairs if pair[0].tally.ker is not None and pair[1].tally.ker is not None]
     if not told:
         return None
-    terms = [pair[0].term for pair in told]
+    terms = [term_key(pair[0].term) for pair in told]
     return compare_by_term(terms, [p[0].tally.ker or 0.0 for p in told], [p[1].tally.ker or 0.0 for p in told])
 
 

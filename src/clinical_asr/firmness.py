@@ -10,6 +10,7 @@ from clinical_asr.config import GateConfig
 from clinical_asr.power import worth_of_counts
 from clinical_asr.statistics import clustered_counts_interval
 from clinical_asr.tally import Leaderboard, Line
+from clinical_asr.text import term_key
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ def firmness_of(board: Leaderboard, config: GateConfig) -> Firmness:
 
 
 def _by_name(lines: Sequence[Line]) -> tuple[list[int], list[int]]:
-    """Misses and occurrences per term; one of two categories counts once."""
+    """Misses and occurrences per term; one of two categories counts once, however each spells it."""
     misses, occurrences = Counter[str](), Counter[str]()
     for line in lines:
-        misses[line.key] += line.misses
-        occurrences[line.key] += line.occurrences
+        misses[term_key(line.key)] += line.misses
+        occurrences[term_key(line.key)] += line.occurrences
     return list(misses.values()), list(occurrences.values())
 
 

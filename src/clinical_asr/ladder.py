@@ -26,6 +26,7 @@ from clinical_asr.mishearings import ListedTerms, misheard
 from clinical_asr.records import Seconds, Stratum
 from clinical_asr.statistics import PairedComparison
 from clinical_asr.tally import Line, Score, Signature, pooled
+from clinical_asr.text import term_key
 from clinical_asr.training import Margins, choose
 
 BASE, BASE_BOOSTED, TUNED, TUNED_BOOSTED = "base", "base + boosting", "tuned", "tuned + boosting"
@@ -185,8 +186,8 @@ def ladder(
     target = Target(target_ker, config.guard_margin, config.guard_upper)
     tried = {one.name: _rung(one, base, strata, vocabulary, config, target) for one in climbed}
     rungs = [tried.get(name) or Rung(name, missing[name]) for name in RUNGS]
-    listed = {row.term for row in vocabulary if row.term}
-    taught = {row.term for row in vocabulary if row.term and strata.get(row.id) is not Stratum.NEW_TERM}
+    listed = {term_key(row.term) for row in vocabulary if row.term}
+    taught = {term_key(row.term) for row in vocabulary if row.term and strata.get(row.id) is not Stratum.NEW_TERM}
     cheapest = next((rung for rung in rungs if rung.meets), None)
     return Ladder(
         cheapest=cheapest.name if cheapest else "",

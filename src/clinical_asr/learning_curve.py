@@ -22,7 +22,7 @@ from clinical_asr.keywords import keyword_hits
 from clinical_asr.records import Utterance
 from clinical_asr.selection import term_of
 from clinical_asr.statistics import PairedComparison, compare_by_term
-from clinical_asr.text import DEFAULT_NORMALISER, normalise
+from clinical_asr.text import DEFAULT_NORMALISER, normalise, term_key
 from clinical_asr.training import Example, OnStep, TrainingJob, TrainModel
 
 QUARTER, HALF_SENTENCES, HALF_VOICES, ALL = "a quarter", "half of the sentences", "half of the voices", "all"
@@ -87,7 +87,7 @@ def parts(rows: Sequence[Utterance], seed: int) -> dict[str, list[Utterance]]:
 def _half_of_sentences(rows: Sequence[Utterance], draw: random.Random) -> set[str]:
     of_term: dict[str, set[str]] = {}
     for row in rows:
-        of_term.setdefault(normalise(term_of(row)), set()).add(normalise(row.text))
+        of_term.setdefault(term_key(term_of(row)), set()).add(normalise(row.text))
     chosen: set[str] = set()
     for _, sentences in sorted(of_term.items()):
         chosen.update(draw.sample(sorted(sentences), max(1, len(sentences) // 2)))
@@ -102,8 +102,8 @@ def learning_curve(
 
     Raises ConfigError if no held-out row has a term that is taught, or if nothing can be halved.
     """
-    taught = {normalise(term_of(row)) for row in train.rows} - {""}
-    config, judged = cheap(config), [row for row in held_out.rows if normalise(term_of(row)) in taught]
+    taught = {term_key(term_of(row)) for row in train.rows} - {""}
+    config, judged = cheap(config), [row for row in held_out.rows if term_key(term_of(row)) in taught]
     if not judged:
         raise ConfigError("no held-out row has a term that is taught", "--learning-curve", "give --validation")
     points = []
@@ -113,7 +113,7 @@ def learning_curve(
         train_model(job, _watch(Recordings(judged, held_out.folder), listen, misses), on_step)
         job.output.unlink(missing_ok=True)
         points.append(_point(name, rows, misses))
-    return conclude(points, {row.id: normalise(term_of(row)) for row in judged})
+    return conclude(points, {row.id: term_key(term_of(row)) for row in judged})
 
 
 def _job(base: Path, config: TrainingConfig, rows: Recordings, replay: Recordings, output: Path) -> TrainingJob:
@@ -141,7 +141,8 @@ def _missed(row: Utterance, heard: str) -> float:
 def _point(name: str, rows: Sequence[Utterance], misses: dict[str, float]) -> CurvePoint:
     ker = sum(misses.values()) / len(misses) if misses else None
     sentences, voices = {normalise(row.text) for row in rows}, {row.voice_id for row in rows}
-    return CurvePoint(name, len(rows), len(sentences), len(voices), len({term_of(row) for row in rows}), ker, misses)
+    terms = {term_key(term_of(row)) for row in rows}
+    return CurvePoint(name, len(rows), len(sentences), len(voices), len(terms), ker, misses)
 
 
 def conclude(points: Sequence[CurvePoint], terms: Mapping[str, str]) -> LearningCurve:

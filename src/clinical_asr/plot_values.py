@@ -12,6 +12,7 @@ from clinical_asr.records import Decibels
 from clinical_asr.statistics import clustered_proportion_interval, proportion_interval
 from clinical_asr.svg import Point
 from clinical_asr.tally import Line, Score, pooled
+from clinical_asr.text import term_key
 
 TERMS_IN_HEAT_MAP = 24
 """As many lines as fit a page."""
@@ -66,7 +67,7 @@ def noise_points(rows: Iterable[Score]) -> list[Point]:
 
 def _point(level: str, rows: Sequence[Score]) -> Point:
     total = pooled(rows).keywords
-    terms = [row.term for row in rows for _ in range(row.tally.keywords.occurrences)]
+    terms = [term_key(row.term) for row in rows for _ in range(row.tally.keywords.occurrences)]
     missed = [
         float(place < row.tally.keywords.misses) for row in rows for place in range(row.tally.keywords.occurrences)
     ]

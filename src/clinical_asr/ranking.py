@@ -13,7 +13,7 @@ its lead is a little flattered; Holm's correction is for the number of systems s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clinical_asr.board_table import BoardTable
@@ -23,6 +23,7 @@ from clinical_asr.mishearings import ListedTerms
 from clinical_asr.records import Stratum, Term
 from clinical_asr.statistics import SHARES, PairedComparison, compare_by_term, holm
 from clinical_asr.tally import Line, Score, Signature
+from clinical_asr.text import term_key
 from clinical_asr.variants import Variants
 
 System = tuple[str, Sequence[Score], Signature]
@@ -106,13 +107,17 @@ class Ranking:
     """What that means for the ranking, in words."""
 
 
+Lines = dict[tuple[str, str], Line]
+"""By category and key: a term of two categories has a line in each."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Board:
     """What one system's rows come to."""
 
     headline: Line
-    by_category: dict[str, Line]
-    by_term: dict[str, Line]
+    by_category: Lines
+    by_term: Lines
     drugs_confused: int
 
 
@@ -234,13 +239,17 @@ def _board(scores: Sequence[Score], signature: Signature, variants: Variants | N
     table = BoardTable(scores, listed, signature.normaliser, variants, signature.rows)
     return _Board(
         headline=table.headline(),
-        by_category={line.key: line for line in table.section("entity_category")},
-        by_term={line.key: line for line in table.by_term()},
+        by_category=_keyed(table.section("entity_category")),
+        by_term=_keyed(table.by_term()),
         drugs_confused=sum(one.count for one in table.misheard.confusions() if one.kind == "listed drug"),
     )
 
 
-def _groups(boards: Sequence[Mapping[str, Line]]) -> list[Group]:
+def _keyed(lines: Iterable[Line]) -> Lines:
+    return {(line.entity_category, line.key): line for line in lines}
+
+
+def _groups(boards: Sequence[Lines]) -> list[Group]:
     """The lines of all systems side by side; all have the same keys, since all have the same rows."""
     return [
         Group(line.key, line.rows, line.terms, line.occurrences, [_heard(board[key]) for board in boards],
@@ -253,9 +262,9 @@ def _heard(line: Line) -> Heard:
     return Heard(line.misses, line.ker, line.ker_low, line.ker_high, line.wer, line.variant_ker)
 
 
-def _worst_first(group: Group) -> tuple[float, int, str]:
+def _worst_first(group: Group) -> tuple[float, int, str, str]:
     share = sum(one.misses for one in group.systems) / max(1, group.occurrences)
-    return -share, -group.occurrences, group.key
+    return -share, -group.occurrences, group.key, group.entity_category
 
 
 def _against(best: Sequence[Score], other: Sequence[Score], metric: str) -> PairedComparison:
@@ -263,7 +272,7 @@ def _against(best: Sequence[Score], other: Sequence[Score], metric: str) -> Pair
     pairs = [(row, theirs[row.id]) for row in sorted(best, key=lambda row: row.id)]
     rates = [(getattr(a.tally, metric), getattr(b.tally, metric)) for a, b in pairs]
     told = [place for place, (a, b) in enumerate(rates) if a is not None and b is not None]
-    clusters = [pairs[place][0].term or pairs[place][0].reference for place in told]
+    clusters = [term_key(pairs[place][0].term) or pairs[place][0].reference for place in told]
     bounds = SHARES if metric == "ker" else None  # WER has no upper end
     return compare_by_term(
         clusters, [rates[place][0] for place in told], [rates[place][1] for place in told], bounds=bounds

@@ -12,6 +12,10 @@
 With a list of terms each occurrence of each listed term in each reference counts, wherever it stands. Without one only
 the rows' own terms count, as on a leaderboard. ``counting`` says which: ``by place`` (see ``matching``) or
 ``by row``, which differ for a term that moved within its text.
+
+Spellings of one term (``text.term_key``) are one entry, named as the row of the smallest id spells it. A term that
+stands under several categories has an entry in each, ``insulin (drug)`` and ``insulin (lab)``; where categories are
+pooled it is one term again.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from clinical_asr.records import Hypothesis, Term
 from clinical_asr.scores import iter_scored_texts
 from clinical_asr.statistics import clustered_counts_interval, proportion_interval
 from clinical_asr.tally import ConfusionLine, NumberLine, Score, Tally
-from clinical_asr.text import DEFAULT_NORMALISER
+from clinical_asr.text import DEFAULT_NORMALISER, term_key
 from clinical_asr.variants import variants_of
 
 
@@ -114,8 +118,8 @@ def summary_of(
         numbers.add(said, heard)
     if not total.rows:
         raise ScoringError("there are no rows", where="scores", mend="transcribe a manifest first")
-    by_term = {term: _totals([pair]) for term, pair in counts.by_term.items()}
-    everything = _totals(list(counts.by_term.values()))
+    by_term = {name: _totals([counts.pairs[key]]) for key, name in counts.names().items()}
+    everything = _totals(_by_identity(counts.pairs.items()))
     words = total.words
     return ScoreSummary(
         normaliser=normaliser, metric_version=METRIC_VERSION,
@@ -129,6 +133,8 @@ def summary_of(
 
 Pair = tuple[KeywordCount, KeywordCount]
 """Strict and variant-aware counts of one term."""
+Key = tuple[str, str]
+"""Category and identity of a term; of a listed one its name in the list, which holds each once."""
 _NOTHING: Pair = (KeywordCount.zero(), KeywordCount.zero())
 
 
@@ -136,18 +142,27 @@ class _OwnCounts:
     """Each row's own term."""
 
     def __init__(self) -> None:
-        self.by_term: dict[str, Pair] = {}
-        self.categories: dict[str, str] = {}
+        self.pairs: dict[Key, Pair] = {}
+        self._spelled: dict[Key, tuple[str, str]] = {}
+        """Smallest id, and how its row writes the term."""
 
     def add(self, row: Score, said: Sequence[str], heard: Sequence[str]) -> None:
         """Count one row, whose sides are given in normalised words too."""
         if row.term:
-            self.categories.setdefault(row.term, row.entity_category or "")
-            self._count(row.term, row.tally.keywords, row.tally.keywords)
+            key, spelled = (row.entity_category or "", term_key(row.term)), (row.id, row.term)
+            self._spelled[key] = min(spelled, self._spelled.get(key, spelled))
+            self._count(key, (row.tally.keywords, row.tally.keywords))
 
-    def _count(self, term: str, strict: KeywordCount, loose: KeywordCount) -> None:
-        before = self.by_term.get(term, _NOTHING)
-        self.by_term[term] = (before[0] + strict, before[1] + loose)
+    def _count(self, key: Key, pair: Pair) -> None:
+        self.pairs[key] = _sum(self.pairs.get(key, _NOTHING), pair)
+
+    def names(self) -> dict[Key, str]:
+        """As its rows write it; with the category of a term that stands under several."""
+        categories = Counter(term for _, term in self.pairs)
+        return {
+            (category, term): f"{name} ({category})" if category and categories[term] > 1 else name
+            for (category, term), (_, name) in self._spelled.items()
+        }
 
     def confusion_lines(self) -> list[ConfusionLine]:
         """Without a list nothing is a listed term."""
@@ -161,8 +176,8 @@ class _ListCounts(_OwnCounts):
         super().__init__()
         self._index = TermIndex([(t.term, t.entity_category.value, variants_of(t)) for t in terms], normaliser)
         self._has_variants = any(variants_of(term) for term in terms)
-        self.categories = dict(self._index.categories)
-        self.by_term = dict.fromkeys(self.categories, _NOTHING)
+        self._keys = {term: (category, term) for term, category in self._index.categories.items()}
+        self.pairs = dict.fromkeys(self._keys.values(), _NOTHING)
         self._confusions: Counter[tuple[str, str, str, float]] = Counter()
 
     def add(self, row: Score, said: Sequence[str], heard: Sequence[str]) -> None:
@@ -175,14 +190,18 @@ class _ListCounts(_OwnCounts):
             loose = Matching(self._index, said, heard, steps, variants=True).counts()
         for term, count in strict.items():
             if count != _NOTHING[0] or loose[term] != _NOTHING[0]:
-                self._count(term, count, loose[term])
+                self._count(self._keys[term], (count, loose[term]))
         found = matched_confusions(self._index, matching)
         self._confusions.update((one.term, one.heard, one.kind, one.similarity) for one in found)
+
+    def names(self) -> dict[Key, str]:
+        """As listed."""
+        return {key: term for term, key in self._keys.items()}
 
     def confusion_lines(self) -> list[ConfusionLine]:
         """Gravest first, then most often."""
         lines = [
-            ConfusionLine(term, heard, n, kind, alike, self.categories[term])
+            ConfusionLine(term, heard, n, kind, alike, self._index.categories[term])
             for (term, heard, kind, alike), n in self._confusions.items()
         ]
         gravity = {str(kind): place for place, kind in enumerate(GRAVITY)}
@@ -190,10 +209,22 @@ class _ListCounts(_OwnCounts):
 
 
 def _by_category(counts: _OwnCounts) -> dict[str, TermTotals]:
-    groups: Mapping[str, list[Pair]] = defaultdict(list)
-    for term, pair in counts.by_term.items():
-        groups[counts.categories[term]].append(pair)
-    return {category: _totals(groups[category]) for category in sorted(groups) if category}
+    groups: Mapping[str, list[tuple[Key, Pair]]] = defaultdict(list)
+    for key, pair in counts.pairs.items():
+        groups[key[0]].append((key, pair))
+    return {category: _totals(_by_identity(groups[category])) for category in sorted(groups) if category}
+
+
+def _by_identity(counts: Iterable[tuple[Key, Pair]]) -> list[Pair]:
+    """One pair a term, whatever its categories: errors of one word hang together."""
+    found: dict[str, Pair] = {}
+    for (_, term), pair in counts:
+        found[term_key(term)] = _sum(found.get(term_key(term), _NOTHING), pair)
+    return list(found.values())
+
+
+def _sum(one: Pair, other: Pair) -> Pair:
+    return one[0] + other[0], one[1] + other[1]
 
 
 def _totals(pairs: Sequence[Pair]) -> TermTotals:
