@@ -62,6 +62,18 @@ def parse(noise_level: str) -> Condition:
     return Condition(room, "telephone" in values, float(values["snr"]) if "snr" in values else None)
 
 
+def known(noise_level: str) -> Condition | None:
+    """The same; ``None`` for a name outside the grammar, which scores of other tools may carry.
+
+    >>> known("snr_-3db"), known("ward")
+    (Condition(room=None, telephone=False, snr=-3.0), None)
+    """
+    try:
+        return parse(noise_level)
+    except ConfigError:
+        return None
+
+
 def _part(part: str, noise_level: str) -> tuple[str, str]:
     """(name, value) of one part."""
     for name, form in _PARTS.items():

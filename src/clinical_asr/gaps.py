@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from clinical_asr import conditions
+from clinical_asr.conditions import Condition
 from clinical_asr.config import GateConfig
 from clinical_asr.firmness import pooled_ker
 from clinical_asr.records import IpaSource
@@ -44,24 +46,25 @@ def pronunciation_gap(board: Leaderboard, config: GateConfig) -> Gap:
 
 
 def robustness_gap(board: Leaderboard, config: GateConfig) -> Gap:
-    """Clean rows heard well, those of the noisiest level badly; thresholds and rows as for pronunciations."""
-    noisy = [line for line in board.by_noise_level if _snr(line.key) is not None]
-    noisy = sorted(noisy, key=lambda line: _snr(line.key) or 0.0)[:1]
-    clean = [line for line in board.by_noise_level if line.key == "clean"]
-    return _gap(clean, "clean", noisy, noisy[0].key if noisy else "snr_5db", config)
+    """Clean rows heard well, those of the noisiest level badly; thresholds and rows as for pronunciations.
 
-
-def _snr(noise_level: str) -> float | None:
-    """SNR in dB of a noise level's name.
-
-    >>> _snr("snr_5db"), _snr("snr_-3db"), _snr("clean")
-    (5.0, -3.0, None)
+    Noise in a room or on the telephone is looked at apart from noise alone, so that neither hides the other: the gap
+    of the lowest SNR that is one, else what there is at the lowest SNR.
     """
-    digits = noise_level.removeprefix("snr_").removesuffix("db")
-    try:
-        return float(digits)
-    except ValueError:
-        return None
+    clean = [line for line in board.by_noise_level if line.key == conditions.CLEAN]
+    gaps = [_gap(clean, conditions.CLEAN, [line], line.key, config) for line in _noisiest(board.by_noise_level)]
+    nothing = _gap(clean, conditions.CLEAN, [], "snr_5db", config)
+    return next((gap for gap in gaps if gap.found), gaps[0] if gaps else nothing)
+
+
+def _noisiest(lines: Sequence[Line]) -> list[Line]:
+    """The line of the lowest SNR for noise alone, on the telephone, in each room; the lowest of them first."""
+    told = [(condition.snr, condition, line) for line in lines if (condition := conditions.known(line.key))]
+    noisy = sorted(((snr, where, line) for snr, where, line in told if snr is not None), key=lambda one: one[0])
+    lowest: dict[Condition, Line] = {}
+    for _, condition, line in noisy:
+        lowest.setdefault(replace(condition, snr=None), line)
+    return list(lowest.values())
 
 
 def _gap(good: Sequence[Line], good_name: str, bad: Sequence[Line], bad_name: str, config: GateConfig) -> Gap:

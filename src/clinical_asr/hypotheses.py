@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from clinical_asr.cycle import account
 from clinical_asr.errors import ConfigError, FlywheelError, ManifestError
-from clinical_asr.jsonl import RowWriter, from_dict, settle, to_dict, write_rows
+from clinical_asr.jsonl import RowWriter, from_dict, iter_objects, iter_rows, read_rows, settle, to_dict, write_rows
 from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Utterance
 from clinical_asr.workers import Spread
 
@@ -104,6 +105,57 @@ def _check_same_model(writer: RowWriter, transcriber: Transcriber) -> None:
     if other:
         what = f"holds rows of another model ({', '.join(sorted(other))}, now {transcriber.digest})"
         raise ConfigError(what, where=str(writer.part), mend="delete it, or name another output")
+
+
+def require_same(output: Path, ledger: Path, manifest: Path, digest: str) -> None:
+    """Raises ConfigError if a finished ``output`` is another model's or of another manifest. No audio is read."""
+    where, mend = str(output), "name another output, or delete it"
+    declared = _declared(manifest, _seen_from(output.parent, manifest.parent))
+    fates = read_rows(ledger, LedgerEntry) if ledger.is_file() else None
+    if fates is not None and len(fates) != declared.count:
+        raise ConfigError(f"accounts for {len(fates)} rows, the manifest has {declared.count}", where, mend)
+    for row in iter_rows(output, Hypothesis):
+        if row.model_digest != digest[:16]:
+            raise ConfigError(f"is the work of another model ({row.model} {row.model_digest})", where, mend)
+        if not declared.holds(row):
+            raise _of_another(manifest, f"{row.audio_filepath} with its text and term", where, mend)
+    for fate in fates or ():
+        if not declared.explains(fate):
+            raise _of_another(manifest, f"{fate.audio_filepath}, which failed", where, mend)
+
+
+def _of_another(manifest: Path, what: str, where: str, mend: str) -> ConfigError:
+    return ConfigError(f"is the work of another manifest ({manifest} has no row of {what})", where, mend)
+
+
+@dataclass
+class _Declared:
+    """What a manifest says of its rows by itself: enough to know them again."""
+
+    count: int = 0
+    contents: set[tuple[str, ...]] = field(default_factory=set)
+    recordings: set[str] = field(default_factory=lambda: {""})  # a ledger need not name the audio
+    """Ids and audio paths: all that a ledger says of a row."""
+
+    def holds(self, row: Hypothesis) -> bool:
+        """By its id, which moved audio keeps; by its audio path where the manifest has no id of ours."""
+        said, given = (row.text, row.term), str(row.extra.get("source_id", ""))
+        names = [(row.id, *said), (given, row.audio_filepath, *said), ("", row.audio_filepath, *said)]
+        return any(name in self.contents for name in names)
+
+    def explains(self, fate: LedgerEntry) -> bool:
+        """True for a row that failed if its recording is one of these; the others stand in the output itself."""
+        return fate.outcome is not Outcome.FAILED or not {fate.id, fate.audio_filepath}.isdisjoint(self.recordings)
+
+
+def _declared(manifest: Path, seen_from: Callable[[str], str]) -> _Declared:
+    found = _Declared()
+    for _, fields in iter_objects(manifest):
+        given, audio, *said = (str(fields.get(name) or "") for name in ("id", "audio_filepath", "text", "term"))
+        found.count += 1
+        found.contents |= {(given, seen_from(audio), *said), *([(given, *said)] if given else [])}
+        found.recordings |= {given, audio}
+    return found
 
 
 def _batches(rows: Sequence[Utterance], size: int) -> list[Batch]:

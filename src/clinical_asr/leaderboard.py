@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from clinical_asr import conditions
 from clinical_asr.board_table import BoardTable
 from clinical_asr.mishearings import About, ListedTerms
 from clinical_asr.records import Stratum, Term
@@ -72,15 +73,16 @@ def _restratified(row: Score, strata: Mapping[str, Stratum]) -> Score:
     return msgspec.structs.replace(row, stratum=strata.get(row.id))
 
 
-def _noise_order(level: str) -> tuple[float, str]:
-    """Clean first, then from the highest SNR to the lowest, then names nobody knows.
+def _noise_order(level: str) -> tuple[int, float, str]:
+    """Clean first, noise alone and then noise in a room or on a line from the highest SNR to the lowest, then the rest.
 
-    >>> sorted(["snr_5db", "ward", "clean", "snr_15db"], key=_noise_order)
-    ['clean', 'snr_15db', 'snr_5db', 'ward']
+    >>> sorted(["snr_5db", "ward", "telephone+snr_10db", "clean", "telephone+snr_20db", "snr_15db"], key=_noise_order)
+    ['clean', 'snr_15db', 'snr_5db', 'telephone+snr_20db', 'telephone+snr_10db', 'ward']
     """
-    if level == "clean":
-        return float("-inf"), level
-    try:
-        return -float(level.removeprefix("snr_").removesuffix("db")), level
-    except ValueError:
-        return float("inf"), level
+    condition = conditions.known(level)
+    if level == conditions.CLEAN:
+        return 0, 0.0, level
+    if condition is None or condition.snr is None:
+        return 3, 0.0, level
+    alone = condition.room is None and not condition.telephone
+    return 1 if alone else 2, -condition.snr, level

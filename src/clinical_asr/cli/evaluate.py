@@ -73,7 +73,7 @@ def hypotheses(
     from clinical_asr.cli.engines import resolve
     from clinical_asr.cli.manifests import usable_rows
     from clinical_asr.config import TranscriptionConfig
-    from clinical_asr.hypotheses import transcribe_rows
+    from clinical_asr.hypotheses import require_same, transcribe_rows
 
     TranscriptionConfig(batch_size=batch_size, precision=precision)  # refused before anything is loaded
     ledger = o.not_over(output, manifest).with_name(f"{output.stem}.ledger.jsonl")
@@ -88,7 +88,7 @@ def hypotheses(
         local = Model(resolve(model, "--model", sha256), _model_name(model), batch_size, precision, boosting)
         digest, recogniser = local.digest, local.recognising(spreading)
     if output.is_file():
-        _require_same(output, ledger, manifest, digest)
+        require_same(output, ledger, manifest, digest)
         typer.echo(f"{output}: complete already")
         return
     rows, unheard = usable_rows(manifest, kind, data_root)
@@ -123,22 +123,6 @@ def _asked(service: Callable[[], Transcriber]) -> Iterator[tuple[Transcriber, Sp
 def _model_name(model: str) -> str:
     """What stands in signatures: a hub id or ``mini`` as given, a file by its name."""
     return Path(model).stem if Path(model).is_file() else model
-
-
-def _require_same(output: Path, ledger: Path, manifest: Path, digest: str) -> None:
-    """Raises ConfigError if a finished output is another model's or of another manifest."""
-    from clinical_asr.errors import ConfigError
-    from clinical_asr.jsonl import iter_objects, iter_rows
-    from clinical_asr.records import Hypothesis
-
-    mend = "name another output, or delete it"
-    for row in iter_rows(output, Hypothesis):
-        if row.model_digest != digest[:16]:
-            raise ConfigError(f"is the work of another model ({row.model} {row.model_digest})", str(output), mend)
-    if ledger.is_file():
-        here, there = sum(1 for _ in iter_objects(ledger)), sum(1 for _ in iter_objects(manifest))
-        if here != there:
-            raise ConfigError(f"accounts for {here} rows, the manifest has {there}", str(output), mend)
 
 
 def _tell_fates(output: Path, ledger: Path, entries: list[LedgerEntry], unheard: list[LedgerEntry]) -> None:
