@@ -36,15 +36,15 @@ class Recogniser:
         """A whole recording, one answer."""
         with self._call("Recognize", context) as call:
             wanted = asked(request.config, self.model)
-            samples = decode(request.audio, wanted.encoding, wanted.rate)
-            _require_length(call, len(samples) / SAMPLE_RATE, self.config.max_audio, "--max-audio")
+            samples = decode(request.audio, wanted.encoding, wanted.rate, self.config.max_audio)
+            call.audio = len(samples) / SAMPLE_RATE
             heard = self._recognise(call, samples, wanted, context)
             return offline(heard, call.audio, request.id)
 
     def StreamingRecognize(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:  # noqa: N802
         """Audio in pieces; final results in parts, interim ones if asked for."""
         with self._call("StreamingRecognize", context) as call:
-            reader = Reader(requests, context, self.config.idle)
+            reader = Reader(requests, context, self.config.idle, self.config.max_stream)
             try:
                 yield from self._listen(call, reader, self._wanted(reader), context)
             except (AudioError, Refused):
@@ -60,17 +60,17 @@ class Recogniser:
             return model_config(self.model, self.config)
 
     def _wanted(self, reader: Reader) -> Asked:
-        first = reader.next()
+        first = reader.first()
         if first is None or not first.HasField("streaming_config"):
             raise Refused("INVALID_ARGUMENT", "the first message of a stream must be its streaming_config")
         settings = first.streaming_config
         return asked(settings.config, self.model, settings.interim_results)
 
     def _listen(self, call: Call, reader: Reader, wanted: Asked, context: Any) -> Iterator[Any]:
-        stream, shown = Stream(wanted.encoding, wanted.rate), 0.0
+        stream, shown = Stream(wanted.encoding, wanted.rate, self.config.max_audio), 0.0
         while (message := reader.next()) is not None:
             self._take(stream, message)
-            _require_length(call, stream.done + stream.seconds, self.config.max_stream, "--max-stream")
+            self._require_length(call, stream.done + stream.seconds)
             while stream.seconds > self.config.chunk:
                 before = stream.done
                 heard = self._recognise(call, stream.cut(), wanted, context)
@@ -89,9 +89,14 @@ class Recogniser:
         if stream.done and stream.seconds < 0.05:
             return final(Recognition(""), stream.done, stream.done, last=True)
         samples = stream.speech()
-        limit = self.config.max_audio if stream.whole else self.config.max_stream
-        _require_length(call, stream.done + len(samples) / SAMPLE_RATE, limit, "--max-audio")
+        call.audio = stream.done + len(samples) / SAMPLE_RATE
         return final(self._recognise(call, samples, wanted, context), stream.done, call.audio, last=True)
+
+    def _require_length(self, call: Call, seconds: Seconds) -> None:
+        call.audio, limit = seconds, self.config.max_stream
+        if seconds > limit:
+            why = f"audio: is longer than {limit:g} s (the server's --max-stream); split it"
+            raise Refused("INVALID_ARGUMENT", why)
 
     def _take(self, stream: Stream, message: Any) -> None:
         if message.runtime_config:
@@ -169,9 +174,3 @@ class Recogniser:
                 raise Refused("UNAUTHENTICATED", "send the metadata authorization: Bearer <token>")
         if not self._slots.acquire(blocking=False):
             raise Refused("RESOURCE_EXHAUSTED", f"{self.config.max_requests} requests are in flight; try again")
-
-
-def _require_length(call: Call, seconds: Seconds, limit: Seconds, flag: str) -> None:
-    call.audio = seconds
-    if seconds > limit:
-        raise Refused("INVALID_ARGUMENT", f"the recording is longer than {limit:.0f} s (the server's {flag}); split it")

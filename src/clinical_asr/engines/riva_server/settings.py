@@ -38,14 +38,14 @@ class ServingConfig:
     max_audio: Seconds = 300.0
     """Longest recording of one request, and longest part of a stream that cannot be cut (FLAC, Opus)."""
     max_stream: Seconds = 3600.0
-    """Longest stream."""
+    """Longest stream, in audio; a client is waited for so long too, and ``idle`` more."""
     chunk: Seconds = 30.0
     """A stream is made final, at its quietest moment, in parts of at most this length."""
     max_message_mib: int = 64
     timeout: Seconds = 120.0
     """Longest time a request waits for its transcript; a client's own shorter deadline counts."""
     idle: Seconds = 30.0
-    """Longest silence of a client that streams."""
+    """Longest silence of a client that streams; messages without audio are silence."""
     grace: Seconds = 30.0
     """How long a stopping server finishes what is in flight."""
 

@@ -5,35 +5,41 @@ from __future__ import annotations
 import numpy as np
 
 from clinical_asr.engines.riva_server.incoming import (
+    RATES,
     RAW_WIDTHS,
     UNKNOWN_SIZES,
+    WavHeader,
     check_rate,
     container_of,
     decode,
     raw_samples,
     refuse_channels,
     to_speech,
-    wav_form,
 )
 from clinical_asr.errors import AudioError
 from clinical_asr.recognition import Samples
 from clinical_asr.records import Seconds
+from clinical_asr.wav import LONGEST
 
 QUIET: Seconds = 0.1  # a cut is made in the middle of the quietest stretch of this length
 MAGIC = 4  # bytes that tell a container
 
 
 class Stream:
-    """Speech of one stream. ``whole`` where it can only be decoded at its end: FLAC, Opus, WAV that is not PCM16."""
+    """Speech of one stream. ``whole`` where it can only be decoded at its end: FLAC, Opus, WAV that is not PCM16.
 
-    def __init__(self, encoding: str, rate: int) -> None:
-        self.encoding, self.rate = encoding, rate
+    Such a one may last ``longest``; how long the others last is seen as they come, and for the caller to judge.
+    """
+
+    def __init__(self, encoding: str, rate: int, longest: Seconds = LONGEST) -> None:
+        self.encoding, self.rate, self.longest = encoding, rate, longest
         self.whole = False
         self.received = 0
         """Bytes of audio, headers included."""
         self.done: Seconds = 0.0
         """Seconds that were cut off and made final."""
         self._bytes = bytearray()
+        self._header = WavHeader()
         self._known = False
         self._left: int | None = None  # bytes that a WAV header still promises
 
@@ -60,7 +66,7 @@ class Stream:
         if not content:
             raise AudioError("no audio was sent", "audio")
         if not self._known or self.whole:
-            return decode(content, self.encoding, self.rate)
+            return decode(content, self.encoding, self.rate, self.longest)
         if self._left and ended:
             raise AudioError(f"is cut off: {self._left} bytes that its header declares were not sent", "audio")
         return to_speech(self._raw(content, ended), self.rate)
@@ -85,10 +91,12 @@ class Stream:
             if not container:
                 check_rate(self.rate)
             return
-        form = wav_form(bytes(self._bytes))
+        form = self._header.form(self._bytes)
         if form is None:
             return
         refuse_channels(form.channels)
+        if form.is_pcm16 and form.rate not in RATES:  # at four billion a second no stream would ever be long
+            raise AudioError(f"has {form.rate} Hz", "audio", f"stream {RATES[0]} to {RATES[-1]} Hz")
         self._known, self.whole = True, not form.is_pcm16
         if self.rate and self.rate != form.rate:
             raise AudioError(f"has {form.rate} Hz, sample_rate_hertz says {self.rate}", "audio")
