@@ -253,3 +253,13 @@ def test_a_header_with_a_picture_is_heard() -> None:
 def test_a_rate_that_makes_every_stream_short_is_refused(rate: int) -> None:
     with pytest.raises(AudioError, match=f"has {rate} Hz; stream 8000 to 48000 Hz"):
         Stream("", 0).add(RIFF + format_chunk(rate) + b"data\0\0\0\0")
+
+
+def test_a_part_is_never_longer_than_a_chunk_however_much_came_at_once() -> None:
+    stream = Stream("LINEAR_PCM", 16_000)
+    noise = np.random.default_rng(0).integers(-900, 900, 100 * 16_000, dtype=np.int16)
+    stream.add(noise.tobytes())
+    lengths = []
+    while stream.seconds > 30:
+        lengths.append(len(stream.cut(30.0)) / 16_000)
+    assert max(lengths) <= 30 and sum(lengths) + stream.seconds == pytest.approx(100)

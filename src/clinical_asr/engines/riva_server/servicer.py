@@ -73,7 +73,7 @@ class Recogniser:
             self._require_length(call, stream.done + stream.seconds)
             while stream.seconds > self.config.chunk:
                 before = stream.done
-                heard = self._recognise(call, stream.cut(), wanted, context)
+                heard = self._recognise(call, stream.cut(self.config.chunk), wanted, context)
                 shown = 0.0
                 yield final(heard, before, stream.done, last=False)
             if wanted.interim and stream.seconds >= shown + INTERIM_EVERY and self._idle(reader):

@@ -71,9 +71,10 @@ class Stream:
             raise AudioError(f"is cut off: {self._left} bytes that its header declares were not sent", "audio")
         return to_speech(self._raw(content, ended), self.rate)
 
-    def cut(self) -> Samples:
-        """Speech up to the quietest moment of the last third; the rest stays."""
-        samples = self._raw(bytes(self._bytes), ended=False)
+    def cut(self, chunk: Seconds) -> Samples:
+        """Of the first ``chunk`` seconds, speech up to the quietest moment of the last third; the rest stays."""
+        length = round(chunk * self.rate) * RAW_WIDTHS[self.encoding]
+        samples = self._raw(bytes(self._bytes[:length]), ended=False)
         at = quietest(samples, self.rate)
         del self._bytes[: at * RAW_WIDTHS[self.encoding]]
         self.done += at / self.rate
