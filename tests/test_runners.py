@@ -487,6 +487,7 @@ def test_a_rental_is_asked_for_used_and_deleted(
     assert rented.told[-1].startswith("brev delete clinical-asr-sft: done")
 
 
+@needs_sshd
 @pytest.mark.parametrize("answer", ["", "yes", "y", "YES!", "Yes"])
 def test_anything_but_yes_rents_nothing(answer: str, calls: Path, tmp_path: Path) -> None:
     rented = Rented(loopback.Server("a@b", ()), answer)
@@ -503,6 +504,7 @@ def test_without_brev_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.Monkey
     assert rented.asked == []
 
 
+@needs_sshd
 def test_a_rental_that_fails_to_start_is_deleted_all_the_same(
     calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

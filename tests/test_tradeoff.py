@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def test_markdown_has_a_line_for_the_base_and_for_each_candidate() -> None:
     assert [line[0] for line in body] == ["0", "0.5", "0.75", "1"]
     assert [line[-1] for line in body] == ["base", "", "chosen", "over the margin"]
     assert tradeoff.markdown(None) == tradeoff.markdown(selection(THREE[0])) == ""
+
+
+def test_where_the_validation_rows_chose_it_is_said_that_they_decide_too() -> None:
+    apart, same = selection(*THREE), dataclasses.replace(selection(*THREE), rows=())
+    assert tradeoff.said(apart).endswith(
+        "2 clinical rows taken out of training and 236 general ones. What decides is elsewhere."
+    )
+    assert "on the validation rows and 236 general ones. The verdict rests on these" in tradeoff.said(same)
 
 
 def test_the_curve_goes_from_the_base_to_the_tuned_weights_and_shows_the_margin() -> None:

@@ -1,23 +1,33 @@
 """advise: what is known -> what to do, why, the next command, and what must be said before it.
 
-Pure and deterministic. No rule stands here a second time: numbers are judged by :mod:`gate`, cycles have their own
-decision, bases and requests are judged by :mod:`bases`, deployment by :mod:`routes`. What no number decides is data.
+Deterministic; nothing is read but the request and the manifest of a cycle that is asked about. No rule stands here a
+second time: numbers are judged by :mod:`gate`, cycles have their own decision, bases and requests are judged by
+:mod:`bases`, deployment by :mod:`routes`. What no number decides is data.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from itertools import count
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from clinical_asr import gate
 from clinical_asr.bases import REFUSED_REQUESTS, check_trainable, refuse_name
-from clinical_asr.errors import ConfigError, ModelError
+from clinical_asr.cycle import Cycle
+from clinical_asr.errors import ConfigError, ModelError, printable
 from clinical_asr.firmness import priority_ker
+from clinical_asr.jsonl import iter_glances, read_json
 from clinical_asr.records import Decision
 from clinical_asr.rental import Rental
+from clinical_asr.round_trip import cycle_of
 from clinical_asr.routes import route_of
 from clinical_asr.situation import Situation, board_of
 from clinical_asr.triage import triage
@@ -114,12 +124,13 @@ def _cost() -> list[str]:
 
 # --- cycles and numbers -----------------------------------------------------------------------------------------------
 
-TURN = "clinical-asr cycle --manifest {manifest} --base {base} --out cycles/"
+TURN = "clinical-asr cycle --manifest {manifest} --base {base} --out {out} {turn}"
 AFTER = {
     "deploy": "clinical-asr deploy --cycle {folder} --out handoff",
     "build": "clinical-asr terms add TERMS.csv --term TERM --category drug",
     "pronunciations": "clinical-asr audition --terms TERMS.csv --folder {folder}",
     "leaderboard": "clinical-asr leaderboard {folder}/offline_hyps.jsonl --output-folder boards",
+    "hypotheses": "clinical-asr hypotheses --manifest MANIFEST.jsonl --model MODEL.nemo --output HYPOTHESES.jsonl",
     "guard": f"{TURN} --guard-rows 1000",
     "split": f"{TURN} --hold-out-sentences 0.2",
     "finetune": f"{TURN} --recipe RECIPE.yaml",
@@ -181,7 +192,8 @@ def _numbers(known: Situation) -> Iterator[Advice]:
 def _before_tuning() -> list[str]:
     return [
         "The verdict will rest on rows that training never heard and on general English; either can refuse it.",
-        "Training on about 100 rows takes minutes on a GPU of 16 GB; without one, --runner brev rents it and asks.",
+        "Training on about 100 rows takes minutes on a GPU of 16 GB; without one, "
+        "--runner brev --recipe smoke rents it and asks.",
     ]
 
 
@@ -218,9 +230,52 @@ def _beginning(known: Situation) -> Advice:
 
 
 def _filled(command: str, known: Situation) -> str:
-    """The command with what is known put in; capitals where it is not."""
-    manifest = f"{known.folder}/manifest.jsonl" if known.folder else "my/manifest.jsonl"
-    return command.format(folder=known.folder or "CYCLE", base=known.base or "BASE", manifest=manifest)
+    """The command as a shell takes it, with what is known put in; capitals where it is not."""
+    folder = Path(known.folder) if known.folder else None
+    manifest = f"{known.folder}/manifest.jsonl" if folder else "my/manifest.jsonl"
+    base = known.base or (_base(folder) if folder and "{base}" in command else "") or "BASE"
+    names = {"folder": known.folder or "CYCLE", "base": base, "manifest": manifest}
+    out, *turn = _turn(folder) if "{turn}" in command and folder else ["cycles/"]
+    quoted = {name: shlex.quote(value) for name, value in (names | {"out": out}).items()}
+    return printable(shlex.join(shlex.split(command.format(**quoted, turn=shlex.join(turn)))))
+
+
+def _turn(folder: Path) -> list[str]:
+    """The root of the cycle in ``folder``, and what makes another turn there on the same rows, wherever they lie."""
+    root, cycle = _data_root(folder), cycle_of(folder)
+    apart = ["--data-root", root] if root else []
+    if cycle is None:
+        return ["cycles/", *apart]
+    free = next(n for n in count(cycle.number + 1) if not Cycle(cycle.root, n).manifest.exists())
+    return [str(cycle.root), "--cycle", str(free), *apart]
+
+
+def _base(folder: Path) -> str:
+    """What the cycle's request calls its base; empty if there is none to read."""
+    path = folder / Cycle(folder).request.name
+    return read_json(path, _Request).base_name if _is_own(path) else ""
+
+
+def _data_root(folder: Path) -> str:
+    """The folder that holds the recordings of a manifest that was brought along; empty if they lie in the cycle's."""
+    path, here = folder / Cycle(folder).manifest.name, Path(os.path.realpath(folder))
+    rows = iter_glances(path, _Recording) if _is_own(path) else ()
+    places = {Path(row.audio_filepath).parent for row in rows if "\0" not in row.audio_filepath}
+    common = Path(os.path.commonpath([os.path.realpath(here / place) for place in places] or [str(here)]))
+    return "" if common.is_relative_to(here) else str(common)
+
+
+def _is_own(path: Path) -> bool:
+    """An agent may read its project's folder and nothing else: a file that is there, and no link out."""
+    return path.is_file() and path.resolve().parent == path.parent.resolve()
+
+
+class _Request(msgspec.Struct):
+    base_name: str = ""
+
+
+class _Recording(msgspec.Struct):
+    audio_filepath: str
 
 
 def _rate(value: float | None) -> str:

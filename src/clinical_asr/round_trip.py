@@ -6,6 +6,8 @@ over different rows would not be comparable. A clearance, kept beside all cycles
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +18,8 @@ from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Utterance
 from clinical_asr.suspects import Clearance, excluded, find, standing
 
 R = TypeVar("R", bound=Utterance)
+CLEARED = "cleared_clips.jsonl"
+_CYCLE = re.compile("cycle([1-9][0-9]*)")
 
 
 def suspects_path(cycle: Cycle) -> Path:
@@ -25,7 +29,30 @@ def suspects_path(cycle: Cycle) -> Path:
 
 def clearances_path(cycle: Cycle) -> Path:
     """What people have listened to and cleared, for every cycle: a clip keeps its id."""
-    return cycle.root / "cleared_clips.jsonl"
+    return cycle.root / CLEARED
+
+
+def cycle_of(folder: Path) -> Cycle | None:
+    """The cycle that a folder holds, told by its name; None for any other folder.
+
+    >>> cycle_of(Path("cycles/cycle2")), cycle_of(Path("cycles/boards"))
+    (Cycle(root=PosixPath('cycles'), number=2), None)
+    """
+    place = folder if _CYCLE.fullmatch(folder.name) else Path(os.path.realpath(folder))  # one may stand in it
+    found = _CYCLE.fullmatch(place.name)
+    return Cycle(place.parent, int(found[1])) if found else None
+
+
+def clearances_of(suspects: Path) -> Path:
+    """Where clearances of these suspects are kept: for every cycle if they are one's, else beside them."""
+    cycle = cycle_of(suspects.parent)
+    return clearances_path(cycle) if cycle else suspects.with_name(CLEARED)
+
+
+def cleared(kept: Path) -> list[Clearance]:
+    """All that is cleared: what is ``kept`` there, and what was once written into the folders of single cycles."""
+    own = [path for path in kept.parent.glob(f"*/{CLEARED}") if kept.name == CLEARED and cycle_of(path.parent)]
+    return [clearance for path in (kept, *own) if path.is_file() for clearance in read_rows(path, Clearance)]
 
 
 def without_suspects(cycle: Cycle, rows: Iterable[R], normaliser: str) -> list[R]:
@@ -45,8 +72,7 @@ def _settle(cycle: Cycle, normaliser: str) -> None:
     heard = read_rows(cycle.hypotheses("before"), Hypothesis)
     found = find(heard, normaliser)
     write_rows(suspects_path(cycle), found)
-    cleared = clearances_path(cycle)
-    entries = excluded(standing(found, read_rows(cleared, Clearance) if cleared.exists() else ()))
+    entries = excluded(standing(found, cleared(clearances_path(cycle))))
     entries += _scored(heard, {entry.id for entry in entries})
     account("scores", [row.id for row in heard], entries)
     write_rows(cycle.ledger("scores"), entries)

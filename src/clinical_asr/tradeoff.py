@@ -60,7 +60,8 @@ def said(selection: Selection) -> str:
     limit = f"{100 * selection.margins.rise:.2f} points"
     rule = f"the largest factor with general WER at most {limit} over the base's that hears as many terms"
     rows = f"{chose} and {selection.general_rows} general ones{harder(selection.margins)}"
-    return f"Chosen: {rule}, on {rows}. What decides is elsewhere."
+    flattered = "The verdict rests on these validation rows too, which flatters it: set selection_fraction."
+    return f"Chosen: {rule}, on {rows}. {'What decides is elsewhere.' if selection.rows else flattered}"
 
 
 def harder(margins: Margins) -> str:

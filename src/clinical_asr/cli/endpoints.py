@@ -72,10 +72,20 @@ def endpoint(
     return Endpoint(
         address=where, function_id=function, model=os.environ.get("ASR_MODEL_NAME", ""),
         language=language or ("en" if function == WHISPER_FUNCTION else "en-US"),
-        key=os.environ.get("NVIDIA_API_KEY" if hosted else TOKEN, ""),
+        key=key_for(where),
         tls=tls or tls_ca is not None or not is_local(where), ca=tls_ca.read_bytes() if tls_ca else None,
         timeout=timeout, concurrency=concurrency, attempts=attempts,
     )  # fmt: skip
+
+
+def key_for(address: str) -> str:
+    """The key of the service at ``address``, from the environment.
+
+    NVIDIA's goes to its hosted functions and no further: any other service is the person's own, with its own token.
+    """
+    from clinical_asr.riva_service import HOSTED as HOSTED_ADDRESS
+
+    return os.environ.get("NVIDIA_API_KEY" if address == HOSTED_ADDRESS else TOKEN, "")
 
 
 def egress(allow: str, log: Path) -> Egress:

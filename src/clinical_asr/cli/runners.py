@@ -28,6 +28,7 @@ from clinical_asr.cli.console import answer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from clinical_asr.config import TrainingConfig
     from clinical_asr.training import TrainModel
 
 Runner = Annotated[
@@ -61,8 +62,12 @@ def runner(
     nodes: int = 1,
     gpus_per_node: int = 1,
     fit: bool = False,
+    recipe: TrainingConfig | None = None,
 ) -> TrainModel:
-    """The training engine behind ``--runner``. Raises ConfigError for a runner there is not, or not on many GPUs."""
+    """The training engine behind ``--runner``.
+
+    Raises ConfigError for a runner there is not, or not on many GPUs, or that cannot follow the ``recipe``.
+    """
     from clinical_asr.errors import ConfigError
 
     kind, _, detail = wanted.partition(":")
@@ -81,7 +86,17 @@ def runner(
         in_one_process(f"--runner {kind}")
         _leave_in_order()
     settings = {"python": remote_python, "max_cost": max_cost, "yes": yes, "nodes": nodes, "gpus": gpus_per_node}
-    return made(detail, {**settings, "fit": fit})
+    trainer = made(detail, {**settings, "fit": fit})
+    if recipe is not None:
+        _refuse(trainer, recipe)
+    return trainer
+
+
+def _refuse(trainer: TrainModel, recipe: TrainingConfig) -> None:
+    """A runner that cannot follow every recipe has a ``refuse``: asked now, not after hours of building and hearing."""
+    refuse = getattr(trainer, "refuse", None)
+    if refuse is not None:
+        refuse(recipe)
 
 
 def _leave_in_order() -> None:

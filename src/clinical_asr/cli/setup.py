@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +49,11 @@ def doctor(
     """
     from clinical_asr.doctor import KEYS, examine
 
+    if not smoke:
+        _refuse_unused({"--model": model, "--endpoint": endpoint, "--allow": allow, "--language": language,
+                        "--tls": tls, "--tls-ca": tls_ca})  # fmt: skip
+    elif model:
+        e.is_remote(model, endpoint)  # refuses both at once
     findings = examine(folder, {name: os.environ.get(name, "") for name in KEYS})
     if smoke and (endpoint or (os.environ.get("ASR_ENDPOINT") and not model)):
         findings += _smoke_service(endpoint, allow, language, tls, tls_ca, folder)
@@ -67,6 +72,15 @@ def doctor(
         for finding in missing:
             typer.echo(f"{finding.name}: {finding.found}; {finding.mend}")
     raise typer.Exit(2 if missing else 0)
+
+
+def _refuse_unused(given: Mapping[str, object]) -> None:
+    """Raises ConfigError for an option of the smoke test alone: a service that nobody asked must not look well."""
+    from clinical_asr.errors import ConfigError
+
+    for flag, value in given.items():
+        if value:
+            raise ConfigError("is only looked at by the smoke test", flag, "add --smoke, or leave it out")
 
 
 def mark(ok: bool, required: bool) -> str:

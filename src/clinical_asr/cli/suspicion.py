@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from clinical_asr.cli import options as o
 from clinical_asr.cli.console import tell
 
-if TYPE_CHECKING:
-    from clinical_asr.suspects import Clearance
-
 suspects_app = typer.Typer(help="Clips that the speech engine seems to have spoilt.", no_args_is_help=True)
 Hypotheses = Annotated[Path, typer.Argument(help="Hypotheses of one model, JSONL.", metavar="HYPS.jsonl")]
-Cleared = Annotated[Path | None, typer.Option(help="Clearances; by default cleared_clips.jsonl beside the suspects.")]
+Cleared = Annotated[
+    Path | None,
+    typer.Option(
+        help="Clearances; by default cleared_clips.jsonl beside the suspects; for a cycle's, beside all cycles."
+    ),
+]
 
 
 @suspects_app.command("find")
@@ -34,11 +36,13 @@ def find(
     from clinical_asr.jsonl import read_rows, write_rows
     from clinical_asr.records import Hypothesis
     from clinical_asr.relocation import seen_from
+    from clinical_asr.round_trip import clearances_of
+    from clinical_asr.round_trip import cleared as known
 
     target = o.not_over(output or hypotheses.with_name("suspects.jsonl"), hypotheses)
     rows = read_rows(hypotheses, Hypothesis)
     found = suspects.find(rows, normaliser)
-    left = suspects.standing(found, _clearances(cleared or target.with_name("cleared_clips.jsonl")))
+    left = suspects.standing(found, known(cleared or clearances_of(target)))
     write_rows(target, seen_from(target.parent, found, hypotheses.parent))
     for suspect in left:
         tell(f"listen to {hypotheses.parent / suspect.audio_filepath} ({suspect.id}): {suspect.reason}")
@@ -64,15 +68,9 @@ def clear(
     """
     from clinical_asr import suspects
     from clinical_asr.jsonl import append_row, read_rows
+    from clinical_asr.round_trip import clearances_of
 
-    target = cleared or suspects_file.with_name("cleared_clips.jsonl")
+    target = cleared or clearances_of(suspects_file)
     for clearance in suspects.clear(ids, read_rows(suspects_file, suspects.Suspect), by, notes):
         append_row(target, clearance)
     typer.echo(f"{target}: {len(ids)} cleared by {by}")
-
-
-def _clearances(path: Path) -> list[Clearance]:
-    from clinical_asr.jsonl import read_rows
-    from clinical_asr.suspects import Clearance
-
-    return read_rows(path, Clearance) if path.exists() else []

@@ -138,7 +138,8 @@ def finetune(
     from clinical_asr.finetune import Outputs, parts_of
     from clinical_asr.finetune import finetune as tune
 
-    config, trainer = load_recipe(recipe), r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit)
+    config = load_recipe(recipe)
+    trainer = r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit, config)
     path = resolve(base, sha256=sha256)
     inspect_base(path)
     start = _base(base, path)

@@ -111,7 +111,8 @@ def _as_ssml(text: str, ipa: Mapping[str, str]) -> str:
 
 
 def _endpoint(speech: Speech) -> SpeechEndpoint:
-    """``NVIDIA_API_KEY`` and ``TTS_NVCF_FUNCTION_ID`` are read here."""
+    """Read from the environment: ``TTS_NVCF_FUNCTION_ID``, and the key that belongs to the service."""
+    from clinical_asr.cli.endpoints import key_for
     from clinical_asr.egress import is_local
     from clinical_asr.engines.riva_tts import MAGPIE_FUNCTION, SpeechEndpoint
     from clinical_asr.riva_service import HOSTED
@@ -121,7 +122,7 @@ def _endpoint(speech: Speech) -> SpeechEndpoint:
     return SpeechEndpoint(
         address=address,
         function_id=os.environ.get("TTS_NVCF_FUNCTION_ID", MAGPIE_FUNCTION) if ours else "",
-        key="" if is_local(address) else os.environ.get("NVIDIA_API_KEY", ""),
+        key="" if is_local(address) else key_for(address),
         ca=speech.tls_ca.read_bytes() if speech.tls_ca else None,
         tls=True if speech.tls_ca else None,
         requests_per_minute=speech.requests_per_minute,

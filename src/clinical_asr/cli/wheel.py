@@ -10,7 +10,7 @@ import typer
 
 from clinical_asr.cli import options as o
 from clinical_asr.cli import runners as r
-from clinical_asr.cli.console import console, progress, say, show_decision, steps
+from clinical_asr.cli.console import progress, say, show_decision, steps, tell
 from clinical_asr.cli.outcome import show_comparison, show_ladder
 
 if TYPE_CHECKING:
@@ -120,11 +120,11 @@ def cycle(
 
     Example: clinical-asr cycle --manifest my/manifest.jsonl --base my.nemo --out cycles/ --ladder
     """
-    from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig
+    from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, SynthesisConfig, load_recipe
     from clinical_asr.cycle import Cycle
 
     r.in_one_process("cycle")
-    trainer = r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit)
+    trainer = r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit, load_recipe(recipe))
     decides = o.categories(priority)
     request = _request(
         base, recipe, sha256=sha256, manifest=manifest, terms=terms, guard=guard, replay=replay,
@@ -230,10 +230,10 @@ def _show(at: Cycle, decision: Decision) -> None:
         show_ladder(read_json(at.ladder("json"), Ladder))
     show_decision(decision)
     if decision.next_stage == "deploy":
-        console().print(f"next:     {_deploy_command(at)}", markup=False)
-    console().print(f"decision: {at.decision}")
+        tell(f"next:     {_deploy_command(at)}")
+    tell(f"decision: {at.decision}")
     for page in pages(at):
-        console().print(f"open:     {page}")
+        tell(f"open:     {page}")
 
 
 def _deploy_command(at: Cycle) -> str:

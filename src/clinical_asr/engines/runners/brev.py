@@ -46,6 +46,7 @@ class Brev:
         """Ask, rent, copy, yield, copy back, end the rental. Raises FlywheelError unless the person typed YES."""
         if shutil.which("brev") is None:  # before anybody is asked about money for nothing
             raise _absent()
+        Ssh.refuse_absent()
         costs = "\n  ".join(["About to rent a machine.", *self.rental.cost_lines()])
         text = f"{costs}\nType YES to rent it (anything else cancels): "
         if self.ask(text) != "YES":

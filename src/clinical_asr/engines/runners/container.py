@@ -38,7 +38,7 @@ class ContainerRunner:
         cannot be staged, ConfigError for a recipe the script does not understand.
         """
         began = time.monotonic()
-        stock.refuse_unknown(job.config)
+        self.refuse(job.config)
         if not job.validation:
             raise ConfigError("has no rows, and NeMo's script needs some", "validation", "split with a larger share")
         folder = staged_beside(job.output)
@@ -53,6 +53,10 @@ class ContainerRunner:
         report = outcome.collect(staged.here, job, config, notes)
         shutil.rmtree(folder)
         return replace(report, seconds=round(time.monotonic() - began, 1))
+
+    def refuse(self, config: TrainingConfig) -> None:
+        """Raise ConfigError for a recipe the script cannot follow; whoever has hours of work before training asks."""
+        stock.refuse_unknown(config)
 
     def _run(self, staged: Stage, config: TrainingConfig, rows: int, log: Path) -> int:
         shutil.rmtree(staged.here / stock.RESULTS, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,7 @@ class Ssh:
 
         Raises TrainingError if the machine cannot be reached or the folder cannot be copied.
         """
+        self.refuse_absent()
         there = f"{self.folder}/{folder.name}-{uuid.uuid4().hex[:8]}"
         self._must(self.ssh("mkdir", "-p", there), "make a folder")
         try:
@@ -85,6 +87,13 @@ class Ssh:
         if back.returncode:
             what = f"the results could not be copied back: {_last_line(back.stderr.decode(errors='replace'))}"
             raise TrainingError(what, self.target, f"they lie in {there} there; run the command again once it answers")
+
+    @staticmethod
+    def refuse_absent() -> None:
+        """Raise TrainingError if a program is missing here, before anything is made there."""
+        for program in ("ssh", "rsync"):
+            if shutil.which(program) is None:
+                raise _absent(program)
 
     def run(self, command: Sequence[str], log: Path) -> int:
         """With a terminal of its own, so that it ends there when the connection ends here."""

@@ -19,12 +19,12 @@ from clinical_asr.bases import adopt, content_digest
 from clinical_asr.config import TrainingConfig
 from clinical_asr.engines.runners.hosts import Host
 from clinical_asr.engines.runners.outcome import complaint, until_it_fits
-from clinical_asr.engines.runners.staging import log_of, stage, staged_beside
+from clinical_asr.engines.runners.staging import OUTPUT, log_of, stage, staged_beside
 from clinical_asr.errors import TrainingError
 from clinical_asr.jsonl import read_json, write_text
 from clinical_asr.training import Candidate, EpochReport, Evaluate, Example, OnStep, TrainingJob, TrainingReport
 
-OUTPUT, MODEL = "out", "adapted_model.nemo"
+MODEL = "adapted_model.nemo"
 THERE = PurePosixPath(".")
 """Paths of the staged manifests are relative to the manifests' own folder: they hold wherever it lies."""
 
@@ -42,8 +42,8 @@ class PackageRunner:
     def __call__(self, job: TrainingJob, evaluate: Evaluate | None, on_step: OnStep | None) -> TrainingReport:
         """Stage, run there, bring back. Validation rows are judged there; ``evaluate`` is not called.
 
-        What a run that was broken off has left in the staged folder is continued. Raises TrainingError with what was
-        wrong there and where the log lies.
+        What a run from this base that was broken off has left in the staged folder is continued. Raises TrainingError
+        with what was wrong there and where the log lies.
         """
         folder = staged_beside(job.output)
         parts = manifests(job)

@@ -12,13 +12,14 @@ from pathlib import Path, PurePosixPath
 
 from clinical_asr.engines.runners.hosts import run_logged
 from clinical_asr.engines.runners.torchrun import spread
-from clinical_asr.errors import FlywheelError
+from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.jsonl import write_text
 
 SCRIPT = "job.sh"
 FIRST_NODE = 'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
 MEET = ('--rdzv-id="$SLURM_JOB_ID"', '--rdzv-endpoint="$head:$((20000 + SLURM_JOB_ID % 10000))"')
 """Where the nodes' processes find each other: a port of its own for each job, in case two share a node."""
+_PLAIN = re.compile(r"[\w./+:@%=,-]+", re.ASCII)
 _SUBMITTED = re.compile(r"^Submitted batch job (\d+)", re.MULTILINE)
 
 
@@ -54,7 +55,7 @@ class Slurm:
             raise
 
     def script(self, command: Sequence[str], log: Path) -> str:
-        """The batch script; its output is appended to ``log``.
+        """The batch script; its output is appended to ``log``. Raises ConfigError if Slurm cannot be told of its path.
 
         >>> slurm = Slurm(agrees=lambda script: False, partition="gpu")
         >>> print(slurm.script(["python", "-m", "clinical_asr"], Path("/work/x.log")))
@@ -71,7 +72,7 @@ class Slurm:
         <BLANKLINE>
         """
         wanted = {"job-name": "clinical-asr", "nodes": self.nodes, "ntasks": self.nodes, "gpus-per-node": self.gpus,
-                  "time": self.time, "output": log.resolve(), "open-mode": "append",
+                  "time": self.time, "output": _told(log.resolve()), "open-mode": "append",
                   "partition": self.partition}  # fmt: skip
         lines = [f"#SBATCH --{name}={value}" for name, value in wanted.items() if value]
         return "\n".join(["#!/bin/bash", *lines, *self.steps(command), ""])
@@ -90,6 +91,19 @@ class Slurm:
         layout = [f"--nnodes={self.nodes}", f"--nproc-per-node={self.gpus}", "--rdzv-backend=c10d"]
         python = shlex.join(spread(command[:1], layout))
         return [FIRST_NODE, f"srun --kill-on-bad-exit=1 {python} {' '.join(MEET)} {shlex.join(command[1:])}"]
+
+
+def _told(path: Path) -> str:
+    """A path as sbatch reads it: ``%`` begins a pattern, and a blank or a ``#`` ends a value without quotes.
+
+    >>> _told(Path("/work/my runs/50%/x.log"))
+    '"/work/my runs/50%%/x.log"'
+    """
+    text = str(path)
+    if "\\" in text or "\n" in text:  # Slurm drops every backslash of a path, and a value ends with its line
+        raise ConfigError("holds a backslash or a line break, so Slurm cannot write there", repr(text), "rename it")
+    text = text.replace("%", "%%")
+    return text if _PLAIN.fullmatch(text) else '"' + text.replace('"', '\\"') + '"'
 
 
 def _cancel(log: Path) -> None:
