@@ -159,7 +159,7 @@ def _print_json(found: list[Advice]) -> None:
 
 def _show(found: list[Advice]) -> None:
     for advice in found:
-        console().print(f"[bold]{advice.verdict.upper()}[/]")
+        console().print(advice.verdict.upper(), style="bold", markup=False, highlight=False)
         for reason in advice.reasons:
             console().print(f"  because  {reason}", highlight=False, markup=False)
         for line in advice.say_first:
