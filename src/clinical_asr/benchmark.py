@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from clinical_asr import audio, audition, general, hypotheses, manifest, pronunciations, sentences
 from clinical_asr.audition_record import read_auditions
-from clinical_asr.cycle import Cycle, account
-from clinical_asr.errors import ConfigError
-from clinical_asr.jsonl import read_rows, write_csv, write_rows
-from clinical_asr.records import ClinicalUtterance, Hypothesis, Pronunciation, Term, Utterance
+from clinical_asr.cycle import Cycle, account, file_digest
+from clinical_asr.errors import ConfigError, FlywheelError
+from clinical_asr.finetune import Recordings, require_apart
+from clinical_asr.jsonl import iter_objects, read_json, read_rows, write_csv, write_json, write_rows
+from clinical_asr.records import (
+    ClinicalUtterance,
+    Hypothesis,
+    LedgerEntry,
+    Outcome,
+    Pronunciation,
+    Term,
+    Utterance,
+)
 from clinical_asr.relocation import seen_from
 from clinical_asr.rendering import render
 from clinical_asr.request import Engines, Request
 from clinical_asr.self_texts import bare_rows, lacks_texts, spoken
 from clinical_asr.terms import read_terms
+
+NOTHING: Mapping[str, Sequence[Utterance]] = {}
 
 
 def benchmark_stage(cycle: Cycle, request: Request, engines: Engines) -> list[ClinicalUtterance]:
@@ -29,33 +43,62 @@ def benchmark_stage(cycle: Cycle, request: Request, engines: Engines) -> list[Cl
 
 
 def build_benchmark(cycle: Cycle, request: Request, engines: Engines) -> Path:
-    """Terms, sentences, pronunciations, audition gate, audio, manifest. Returns the unchecked manifest.
+    """The unchecked manifest, built from terms; one that is there is kept if it was built for the same order.
 
     Raises FlywheelError if nobody has listened to a term and nobody waived it.
     """
     if request.terms is None:
         raise ConfigError("neither terms nor a manifest", where="cycle", mend="give --terms or --manifest")
-    if not cycle.built_manifest.exists():
-        terms = read_terms(request.terms)
-        overrides = pronunciations.read_overrides(request.overrides or cycle.overrides)
-        known = pronunciations.resolve(terms, overrides)
-        heard = heard_terms(cycle, request, engines, terms, known)
-        with engines.journal.step("sentences") as did:
-            said = sentences.build_sentences(heard, request.contexts_per_term, request.seed)
-            write_rows(cycle.sentences, said)
-            did(f"{len(said)} sentences for {len(heard)} terms")
-        write_rows(cycle.pronunciations, [one for one in known if one.term in {term.term for term in heard}])
-        with engines.journal.step("audio") as did:
-            plans = audio.plan(said, known, request.synthesis)
-            receipts = render(
-                plans, cycle.audio, engines.synthesise, markup=engines.markup, progress=engines.progress,
-                workers=engines.workers, earlier=earlier_audio(cycle),
-            )  # fmt: skip
-            rows = manifest.build(plans, receipts, cycle.audio, cycle.folder)
-            write_rows(cycle.built_manifest, rows)
-            suspect = sum("suspect" in row.extra for row in rows)
-            did(f"{len(rows)} clips, {sum(row.duration for row in rows) / 60:.0f} min, {suspect} suspect")
+    note, order = built_for(cycle), _build_order(cycle, request, request.terms)
+    if not (cycle.built_manifest.exists() and note.exists() and read_json(note) == order):
+        cycle.built_manifest.unlink(missing_ok=True)  # first, so that it never lies beside another order than its own
+        write_json(note, order)
+        _build(cycle, request, engines, request.terms)
     return cycle.built_manifest
+
+
+def built_for(cycle: Cycle) -> Path:
+    """What ``built_manifest.jsonl`` was built for; the request itself may still change while nothing is checked."""
+    return cycle.folder / "built_for.json"
+
+
+def _build_order(cycle: Cycle, request: Request, terms: Path) -> Any:
+    """All that a build depends on, as it will be read back: of the request, and what a person left in the folder."""
+    files = {
+        "terms": terms,
+        "overrides": request.overrides or cycle.overrides,
+        "auditions": request.auditions or cycle.auditions,
+    }
+    order = {name: file_digest(path) if path.exists() else None for name, path in files.items()} | {
+        "waiver": request.waiver,
+        "contexts_per_term": request.contexts_per_term,
+        "seed": request.seed,
+        "synthesis": request.synthesis,
+    }
+    return msgspec.json.decode(msgspec.json.encode(order))
+
+
+def _build(cycle: Cycle, request: Request, engines: Engines, listed: Path) -> None:
+    """Terms, sentences, pronunciations, audition gate, audio, manifest."""
+    terms = read_terms(listed)
+    overrides = pronunciations.read_overrides(request.overrides or cycle.overrides)
+    known = pronunciations.resolve(terms, overrides)
+    heard = heard_terms(cycle, request, engines, terms, known)
+    with engines.journal.step("sentences") as did:
+        said = sentences.build_sentences(heard, request.contexts_per_term, request.seed)
+        write_rows(cycle.sentences, said)
+        did(f"{len(said)} sentences for {len(heard)} terms")
+    write_rows(cycle.pronunciations, [one for one in known if one.term in {term.term for term in heard}])
+    with engines.journal.step("audio") as did:
+        plans = audio.plan(said, known, request.synthesis)
+        receipts = render(
+            plans, cycle.audio, engines.synthesise, markup=engines.markup, progress=engines.progress,
+            workers=engines.workers, earlier=earlier_audio(cycle),
+        )  # fmt: skip
+        rows = manifest.build(plans, receipts, cycle.audio, cycle.folder)
+        write_rows(cycle.built_manifest, rows)
+        suspect = sum("suspect" in row.extra for row in rows)
+        did(f"{len(rows)} clips, {sum(row.duration for row in rows) / 60:.0f} min, {suspect} suspect")
 
 
 def earlier_audio(cycle: Cycle) -> list[Path]:
@@ -103,16 +146,53 @@ def check_manifest(cycle: Cycle, source: Path, data_root: Path | None, engines: 
 def general_stage(cycle: Cycle, request: Request, engines: Engines, kind: str, count: int) -> list[Utterance]:
     """General English, brought along or spoken here: ``guard`` is only ever judged on, ``replay`` only trained on."""
     path = cycle.general_manifest(kind)
-    given: Path | None = getattr(request, kind)
     if not path.exists() and count:
         with engines.journal.step(kind) as did:
-            if given and kind == "replay" and lacks_texts(given):
-                rows = heard_general(cycle, request, engines, given)
-            else:
-                rows = checked_general(given, engines) if given else speak_general(cycle, request, engines, kind, count)
-            write_rows(path, seen_from(path.parent, rows, given.parent) if given else rows)
+            rows = _general_rows(cycle, request, engines, kind, count)
+            require_general_apart(cycle, request, {kind: rows})
+            write_rows(path, rows)
             did(f"{len(rows)} rows of general speech")
     return read_rows(path, Utterance) if count else []
+
+
+def _general_rows(cycle: Cycle, request: Request, engines: Engines, kind: str, count: int) -> list[Utterance]:
+    given: Path | None = getattr(request, kind)
+    if given is None:
+        return speak_general(cycle, request, engines, kind, count)
+    untold = kind == "replay" and lacks_texts(given)
+    rows = heard_general(cycle, request, engines, given) if untold else checked_general(given, engines)
+    return seen_from(cycle.general, rows, given.parent)
+
+
+GENERAL = ("guard", "replay", "selection")
+
+
+def require_general_apart(cycle: Cycle, request: Request, made: Mapping[str, Sequence[Utterance]] = NOTHING) -> None:
+    """No recording may stand in two of guard set, replay and selection. Raises ConfigError.
+
+    Looks at the rows just ``made``, else at those that this cycle has, else at the file that was given. The package's
+    own sentences are apart.
+    """
+    if any(getattr(request, kind) for kind in GENERAL):
+        require_apart(dict(_general_side(cycle, request, kind, made.get(kind)) for kind in GENERAL))
+
+
+def _general_side(
+    cycle: Cycle, request: Request, kind: str, made: Sequence[Utterance] | None
+) -> tuple[str, Recordings]:
+    """How a person knows one side of general speech, and its rows."""
+    given: Path | None = getattr(request, kind)
+    own = cycle.general_manifest(kind)
+    name = f"--{kind} {given}" if given else str(own)
+    if made is None and not own.exists():
+        return name, Recordings(_unchecked(given), given.parent) if given else Recordings()
+    return name, Recordings(read_rows(own, Utterance) if made is None else made, cycle.general)
+
+
+def _unchecked(path: Path) -> list[Utterance]:
+    """Rows of a file that nobody has checked: no more of them than it takes to know a recording again."""
+    told = ((fields.get("audio_filepath"), str(fields.get("text") or "")) for _, fields in iter_objects(path))
+    return [Utterance(audio_filepath=audio, text=text, duration=0.0) for audio, text in told if isinstance(audio, str)]
 
 
 def checked_general(path: Path, engines: Engines) -> list[Utterance]:
@@ -128,8 +208,19 @@ def heard_general(cycle: Cycle, request: Request, engines: Engines, given: Path)
     fates = hypotheses.transcribe_rows(rows, given.parent, transcriber, output, entries, progress=engines.progress)
     told, silent = spoken(read_rows(output, Hypothesis), rows)
     left_out = {entry.id: entry for entry in silent}
-    write_rows(entries, [*failed, *(left_out.get(entry.id, entry) for entry in fates)])
+    fates = [*failed, *(left_out.get(entry.id, entry) for entry in fates)]
+    write_rows(entries, fates)
+    require_heard(fates, entries)
     return told
+
+
+def require_heard(fates: Sequence[LedgerEntry], ledger: Path) -> None:
+    """Raises FlywheelError if not one row was heard: recordings that are away are no finding about a model."""
+    if any(entry.outcome is Outcome.SCORED for entry in fates):
+        return
+    first = fates[0]
+    what = f"none of {len(fates)} rows was heard; the first, {first.id}: {first.reason}"
+    raise FlywheelError(what, str(ledger), "when the recordings can be heard, give the same command again")
 
 
 def speak_general(cycle: Cycle, request: Request, engines: Engines, kind: str, count: int) -> list[Utterance]:

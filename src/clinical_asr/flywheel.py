@@ -24,7 +24,7 @@ from clinical_asr import (
     verdict,
 )
 from clinical_asr.bases import base_digest
-from clinical_asr.benchmark import benchmark_stage, general_stage
+from clinical_asr.benchmark import benchmark_stage, general_stage, require_general_apart, require_heard
 from clinical_asr.climb import climb
 from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import Cycle
@@ -60,8 +60,10 @@ def turn(cycle: Cycle, request: Request, engines: Engines) -> Decision:
     """
     with locked(cycle.folder):
         remember(cycle, request)
+        if not cycle.manifest.exists():  # before the request binds: a wrong file can simply be given again, rightly
+            require_general_apart(cycle, request)
         benchmark = benchmark_stage(cycle, request, engines)
-        guard = general_stage(cycle, request, engines, "guard", request.guard_rows)
+        guard = general_stage(cycle, request, engines, "guard", request.general_rows_that_decide)
         before = evaluate(cycle, request, engines, "before", benchmark, guard)
         passed = gate_stage(cycle, request, engines, before)
         decision = passed if passed.exit_code else learn(cycle, request, engines, before, benchmark, guard)
@@ -111,12 +113,15 @@ def transcribe(
     cycle: Cycle, request: Request, engines: Engines, when: str,
     benchmark: Sequence[Utterance], guard: Sequence[Utterance],
 ) -> None:  # fmt: skip
-    """Both manifests with one load of the model; what is there already is not heard again."""
+    """Both manifests with one load of the model; what is there already is not heard again.
+
+    Raises FlywheelError if no row of a manifest can be heard; the same call tries them again.
+    """
     todo = [
         (benchmark, cycle.folder, cycle.hypotheses(when), cycle.ledger(f"hypotheses_{when}")),
         (guard, cycle.general, cycle.guard_hypotheses(when), cycle.ledger(f"guard_{when}")),
     ]
-    todo = [job for job in todo if job[0] and not job[2].exists()]
+    todo = [job for job in todo if job[0] and not _is_heard(job[2])]
     if not todo:
         return
     model = request.base if when == "before" else cycle.adapted_model
@@ -125,9 +130,18 @@ def transcribe(
         transcriber = engines.transcriber(model, name)
         ledger: list[LedgerEntry] = []
         for rows, folder, output, entries in todo:
-            ledger += hypotheses.transcribe_rows(rows, folder, transcriber, output, entries, progress=engines.progress)
+            fates = hypotheses.transcribe_rows(rows, folder, transcriber, output, entries, progress=engines.progress)
+            if not _is_heard(output):
+                output.unlink()
+            require_heard(fates, entries)
+            ledger += fates
         failed = sum(entry.outcome is Outcome.FAILED for entry in ledger)
         did(f"{len(ledger) - failed} rows heard by {name}, {failed} failed")
+
+
+def _is_heard(output: Path) -> bool:
+    """True for a file with rows; an empty one is what a run leaves that was killed before it could say why."""
+    return output.exists() and output.stat().st_size > 0
 
 
 def publish_leaderboard(

@@ -69,7 +69,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def general_rows_that_choose(self) -> int:
         """Rows of general speech that help to choose a candidate; 0 where there is neither a manifest nor a voice."""
-        return self.selection_rows if self.selection or self.selection_voices else 0
+        return _rows(self.selection, self.selection_rows if self.selection_voices else 0)
+
+    @property
+    def general_rows_that_decide(self) -> int:
+        """Rows of the guard set; 0 where none is given and none is to be spoken."""
+        return _rows(self.guard, self.guard_rows)
 
     def margins(self, guard_wer: float | None) -> Margins:
         """What general speech may cost, meant for a guard set on which the base has this WER."""
@@ -86,6 +91,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             path = getattr(self, name)
             fields[name] = file_digest(path) if path else None
         return fields
+
+
+def _rows(given: Path | None, spoken: int) -> int:
+    """Rows to speak; at least one where a manifest is given, for that is taken whole whatever was to be spoken."""
+    return max(spoken, 1) if given else spoken
 
 
 @dataclass(frozen=True)
