@@ -183,6 +183,8 @@ def test_p_values_have_three_places(p_value: float, shown: str) -> None:
 
 
 def test_growth_and_overfit_that_chance_could_explain_say_so() -> None:
+    untested = decide(replace(compared(after=90), statistics=statistics(None)))
+    assert untested.reason.endswith("(but 20 terms cannot tell it from chance: needs about 5 more terms)")
     for after in (90, 110):
         over_terms = [replace(statistics(p), mean_difference=(after - 100) / 200) for p in (0.01, 0.4)]
         sure, unsure = (decide(replace(compared(after=after), statistics=found)) for found in over_terms)
@@ -274,6 +276,9 @@ def test_terms_that_change_the_other_way_than_the_rows_prove_nothing() -> None:
     )
     assert [ground.met for ground in comparison_grounds(found)] == [True, False, True]
     worse = decide(replace(compared(after=180), statistics=replace(statistics(0.01), mean_difference=-0.1)))
+    even = decide(replace(compared(), statistics=replace(statistics(0.01), mean_difference=0.0)))
+    untold = decide(replace(compared(), statistics=replace(statistics(0.01), mean_difference=None)))
+    assert even.verdict == untold.verdict == "promote"
     assert worse.verdict == "overfit" and "over 20 terms the mean change is 10.00 points down" in worse.reason
 
 
@@ -303,7 +308,7 @@ def test_a_model_that_was_spared_rows_is_not_promoted(lost: dict[str, int], says
     found = with_rows_lost(**lost)
     assert (found.verdict, found.next_stage, found.exit_code) == ("inconclusive", "hypotheses", 4)
     assert f"rows that the base heard are missing after ({says})" in found.reason
-    assert "transcribe them with the tuned model, or take them out of both" in found.reason
+    assert found.reason.endswith("); transcribe them with the tuned model, or take them out of both")
     assert comparison_grounds(found)[-1].number == says and comparison_grounds(found)[-1].met is False
     assert f"Left out: {says}." in comparison_markdown(found)
     assert decide(found).evidence["missing"]["held_out"] == lost.get("lost", 0)
@@ -314,6 +319,23 @@ def test_rows_that_do_not_decide_may_be_missing_and_are_told(stratum: Stratum) -
     found = with_rows_lost(lost=7, stratum=stratum)
     assert found.verdict == "promote" and str(found.missing) == "only before: 7 other rows"
     assert comparison_grounds(found)[-1].met is True
+
+
+def test_general_speech_that_only_the_tuned_model_heard_is_told_too() -> None:
+    old, signature = scored(rows(200, 100, terms=20))
+    new, other = scored(rows(200, 20, terms=20, model="tuned", digest="bb"))
+    strata = all_strata((row.id for row in old), Stratum.NEW_SENTENCE)
+    for left, right, says in ((900, 1000, "only after: 100 rows"), (0, 1000, ""), (1000, 0, "")):
+        found = compare(old, new, strata, guard(left, 9), guard(right, 9), (signature, other))
+        assert str(found.missing) == says
+
+
+def test_rows_of_no_known_stratum_and_of_other_categories_do_not_decide() -> None:
+    old, signature = scored([*rows(200, 100, terms=20), *rows(9, 9, start=300, category=EntityCategory.LAB)])
+    new, other = scored(rows(190, 20, terms=20, model="tuned", digest="bb"))
+    strata = {row.id: Stratum.NEW_SENTENCE for row in old if row.id not in {"r00190", "r00191"}}
+    found = compare(old, new, strata, guard(1000, 9), guard(1000, 9), (signature, other))
+    assert str(found.missing) == "only before: 8 held-out rows, 11 other rows"
 
 
 def test_rows_that_only_the_tuned_model_heard_do_not_matter_and_are_told() -> None:
@@ -350,6 +372,15 @@ def test_general_speech_of_another_model_is_refused() -> None:
     for wrong, when in (((base, base), "after"), (("bb", "bb"), "before")):
         with pytest.raises(ScoringError, match=f"guard set: was heard {when} by .+, the benchmark by .+"):
             judged_with(general_of(*wrong))
+
+
+def test_whose_general_speech_it_was_is_told_by_name_and_digest() -> None:
+    base = scored(rows(200, 100, terms=20))[1]
+    nameless = replace(general_of("f" * 64, "bb")[0], model="")
+    with pytest.raises(ScoringError) as refused:
+        judged_with((nameless, general_of("", "bb")[1]))
+    told = f"guard set: was heard before by a model (ffffffffffff), the benchmark by {base.model} ({base.model_digest})"
+    assert str(refused.value) == f"{told}; transcribe both with the same model"
 
 
 def test_general_speech_that_was_scored_in_two_ways_is_refused() -> None:

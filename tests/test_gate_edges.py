@@ -158,6 +158,7 @@ def test_the_noisiest_level_is_the_one_of_the_lowest_snr_below_zero_too() -> Non
 def test_without_noise_there_is_no_robustness_gap() -> None:
     gap = robustness_gap(noisy(clean=0, ward=20), GateConfig())
     assert (gap.bad, gap.bad_rows, gap.bad_ker, gap.found) == ("snr_5db", 0, None, False)
+    assert (gap.good, gap.good_rows, gap.good_ker) == ("clean", 20, 0.0)
 
 
 def test_each_way_of_the_route_says_why_and_how_firm() -> None:

@@ -115,20 +115,19 @@ def _missing(
     guard_after: Sequence[Score],
 ) -> Missing:
     """Rows that cannot be paired; a row of no known stratum is one of the others."""
-    lost, added = _alone(before, after), _alone(after, before)
-    lost = [row for row in lost if row.id not in chose]
-    labels = [strata.get(row.id) or row.stratum for row in lost]
-    judged = [
-        label is not None and label.held_out and label is not Stratum.NEW_TERM and wanted((row, row))
-        for row, label in zip(lost, labels, strict=True)
-    ]
-    both = bool(guard_before and guard_after)
+    lost = [row for row in _alone(before, after) if row.id not in chose]
+    judged = [row for row in lost if wanted((row, row)) and _decides(strata.get(row.id) or row.stratum)]
+    general = (guard_before, guard_after) if guard_before and guard_after else ((), ())
     return Missing(
-        held_out=sum(judged),
-        guard=len(_alone(guard_before, guard_after)) if both else 0,
-        others=len(judged) - sum(judged),
-        added=len(added) + (len(_alone(guard_after, guard_before)) if both else 0),
+        held_out=len(judged),
+        guard=len(_alone(general[0], general[1])),
+        others=len(lost) - len(judged),
+        added=len(_alone(after, before)) + len(_alone(general[1], general[0])),
     )
+
+
+def _decides(stratum: Stratum | None) -> bool:
+    return stratum is not None and stratum.held_out and stratum is not Stratum.NEW_TERM
 
 
 def _alone(rows: Sequence[Score], others: Sequence[Score]) -> list[Score]:

@@ -22,6 +22,7 @@ from clinical_asr.changes import Guard, Side
 from clinical_asr.compared import Comparison
 from clinical_asr.config import ComparisonConfig
 from clinical_asr.records import Decision
+from clinical_asr.statistics import PairedComparison
 from clinical_asr.training import Candidate, Selection
 
 PROMOTED, INCONCLUSIVE, NOT_PROMOTED = 0, 4, 5
@@ -144,16 +145,15 @@ def _was_small(decision: Decision, config: ComparisonConfig) -> bool:
 def significant(comparison: Comparison) -> bool:
     """Whether the terms show beyond chance what the rows show: a change in the same direction."""
     found = comparison.statistics
-    if found is None or found.p_value is None or found.p_value >= comparison.config.alpha:
+    if found is None or found.p_value is None:
         return False
-    return not _at_odds(comparison)
+    return found.p_value < comparison.config.alpha and _at_odds(found, comparison.held_out) is None
 
 
-def _at_odds(comparison: Comparison) -> bool:
-    """Whether KER falls over the rows and rises over the terms, or the other way round: one term has most rows."""
-    found, side = comparison.statistics, comparison.held_out
-    over_terms = found.mean_difference if found else None
-    return (over_terms or 0.0) * ((side.ker_after or 0.0) - (side.ker_before or 0.0)) < 0
+def _at_odds(found: PairedComparison, side: Side) -> float | None:
+    """The mean change over terms where it goes another way than that over rows, as one term has most of these."""
+    mean, rows = found.mean_difference, side.misses_after - side.misses_before
+    return mean if mean is not None and mean * rows < 0 else None
 
 
 def _chance(comparison: Comparison) -> str:
@@ -164,8 +164,9 @@ def _too_few(comparison: Comparison) -> str:
     found = comparison.statistics
     if found is None:
         return "no term was measured twice"
-    if _at_odds(comparison):
-        change = f"{_points(abs(found.mean_difference or 0.0))} {'up' if (found.mean_difference or 0) > 0 else 'down'}"
+    mean = _at_odds(found, comparison.held_out)
+    if mean is not None:
+        change = f"{_points(abs(mean))} {'up' if mean > 0 else 'down'}"
         return f"the terms disagree with the rows: over {found.n_terms} terms the mean change is {change}"
     more = max(1, found.terms_needed - found.n_terms) if found.terms_needed else None
     needs = f"needs about {more} more terms" if more else "more terms are needed"
