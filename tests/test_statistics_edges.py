@@ -193,6 +193,8 @@ def test_no_row_gives_no_number_and_two_terms_give_all_of_them() -> None:
     spread = 0.25 * 2**0.5  # of -1 and -0.5
     assert terms_needed(-0.75, spread) == 4 and two.terms_needed == 6, "fewer cannot be significant"
     assert two.minimum_detectable_difference is None and two.low is not None
+    apart = compare_by_term(["a", "b"], [1, 1], [0, 0.9])
+    assert apart.terms_needed == terms_needed(-0.55, 0.45 * 2**0.5) == 13, "two have a spread too"
 
 
 @pytest.mark.parametrize("level", [0.8, 0.99])
