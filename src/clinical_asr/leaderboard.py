@@ -76,8 +76,8 @@ def _restratified(row: Score, strata: Mapping[str, Stratum]) -> Score:
 def _noise_order(level: str) -> tuple[int, float, str]:
     """Clean first, noise alone and then noise in a room or on a line from the highest SNR to the lowest, then the rest.
 
-    >>> sorted(["snr_5db", "ward", "telephone+snr_10db", "clean", "telephone+snr_20db", "snr_15db"], key=_noise_order)
-    ['clean', 'snr_15db', 'snr_5db', 'telephone+snr_20db', 'telephone+snr_10db', 'ward']
+    >>> sorted(["snr_5db", "ward", "telephone+snr_-3db", "clean", "telephone+snr_20db", "snr_15db"], key=_noise_order)
+    ['clean', 'snr_15db', 'snr_5db', 'telephone+snr_20db', 'telephone+snr_-3db', 'ward']
     """
     condition = conditions.known(level)
     if level == conditions.CLEAN:
