@@ -44,7 +44,8 @@ def leaks(content: bytes) -> list[bytes]:
 
 def _http(status: str, body: bytes, *headers: bytes) -> bytes:
     length = b"Content-Length: %d" % len(body)
-    return b"\r\n".join([b"HTTP/1.1 " + status.encode(), length, b"Content-Type: text/plain", *headers, b"", body])
+    said = [length, b"Content-Type: text/plain", b"Connection: close"]  # else the next request may meet a closed line
+    return b"\r\n".join([b"HTTP/1.1 " + status.encode(), *said, *headers, b"", body])
 
 
 FAULTS: dict[str, Callable[[bytes], bytes]] = {
