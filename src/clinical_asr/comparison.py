@@ -58,7 +58,7 @@ def compare(
     pairs = [pair for pair in paired_rows(before, after) if pair[0].id not in chose]
     labels = _strata_of(pairs, strata)
     unheard = [pair for pair in pairs if labels[pair[0].id].held_out]
-    held = [pair for pair in unheard if labels[pair[0].id] is not Stratum.NEW_TERM]
+    held = [pair for pair in pairs if _decides(labels[pair[0].id])]
     trained = [pair for pair in pairs if not labels[pair[0].id].held_out]
     wanted = _is_priority(config)
     comparison = Comparison(
@@ -127,6 +127,7 @@ def _missing(
 
 
 def _decides(stratum: Stratum | None) -> bool:
+    """Whether a verdict may rest on rows of it: never heard, of a term that was taught."""
     return stratum is not None and stratum.held_out and stratum is not Stratum.NEW_TERM
 
 
