@@ -15,7 +15,8 @@ from clinical_asr.training import TrainingJob
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
 
-from clinical_asr.engines.nemo_sft import graphs  # noqa: E402
+from clinical_asr.engines.nemo_sft import graphs, mels  # noqa: E402
+from clinical_asr.engines.nemo_sft.recorder import padded  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
 from trained import curve, examples  # noqa: E402
 
@@ -39,16 +40,16 @@ def test_padded_to_a_graphs_length_the_encoder_says_and_learns_the_same(encoder:
     features, lengths = torch.randn(3, encoder._feat_in, frames), torch.tensor([frames, frames - 9, frames // 2])
     for row, end in enumerate(lengths):
         features[row, :, end:] = 0.0
-    wide = torch.nn.functional.pad(features, (0, graphs.padded(frames) - frames))
+    wide = torch.nn.functional.pad(features, (0, padded(frames) - frames))
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     plain, ends = encoder(audio_signal=features, length=lengths)
     learnt = {name: value.clone() for name, value in encoder.state_dict().items()}
     encoder.load_state_dict(before)
     with graphs.counted(encoder, torch.tensor(graphs.subsampled(encoder.pre_encode, frames))):
-        padded, same = encoder(audio_signal=wide, length=lengths)
+        longer, same = encoder(audio_signal=wide, length=lengths)
     assert torch.equal(ends, same)
     for row, end in enumerate(ends):
-        assert torch.allclose(plain[row, :, :end], padded[row, :, :end], atol=2e-5)
+        assert torch.allclose(plain[row, :, :end], longer[row, :, :end], atol=2e-5)
     moved = [name for name in learnt if "running_" in name]
     assert moved and all(torch.allclose(learnt[name], encoder.state_dict()[name], atol=1e-5) for name in moved)
 
@@ -76,12 +77,34 @@ def test_an_encoder_that_takes_other_ways_is_not_recorded(encoder: Any) -> None:
 def test_the_longest_shape_is_recorded_first_and_each_once(encoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that all others fit into the memory that it has taken."""
     monkeypatch.setattr(graphs.Graphs, "_record", lambda _self, _signal, _length, frames: f"{frames} frames")
-    recorder = graphs.Graphs(encoder, 4, graphs.padded(900), [], {})
+    stand_in = graphs.Graphs(encoder, 4, padded(900), [], {})
     for frames in (256, 1024, 640, 1152):
-        if frames not in recorder.recorded:
-            recorder._record_all(None, None, frames)
-    assert list(recorder.recorded) == [1024, 256, 640, 1152]
-    assert recorder.recorded[640] == "640 frames"
+        if frames not in stand_in.recorded:
+            stand_in.record(None, None, frames)
+    assert list(stand_in.recorded) == [1024, 256, 640, 1152]
+    assert stand_in.recorded[640] == "640 frames"
+
+
+@pytest.mark.parametrize("samples", [16_000, 16_001, 20_479, 20_480, 31_999])
+def test_features_of_a_batch_that_is_padded_to_a_graphs_length_are_the_same(tiny_nemo: Path, samples: int) -> None:
+    preprocessor = restore(tiny_nemo).preprocessor.train()
+    preprocessor.featurizer.dither = 0.0
+    assert mels.fixed(preprocessor)
+    signal, length = torch.randn(3, samples), torch.tensor([samples, samples - 700, samples // 2])
+    for row, end in enumerate(length):
+        signal[row, end:] = 0.0
+    plain, ends = preprocessor(input_signal=signal, length=length)
+    frames = mels.frames(preprocessor, samples)
+    wide = torch.nn.functional.pad(signal, (0, padded(frames) * 160 - 1 - samples))
+    longer, same = preprocessor(input_signal=wide, length=length)
+    assert plain.shape[2] == frames and longer.shape[2] == padded(frames) and torch.equal(ends, same)
+    assert torch.allclose(plain, longer[:, :, :frames], atol=2e-5)
+
+
+def test_a_preprocessor_that_draws_or_waits_is_not_recorded(tiny_nemo: Path) -> None:
+    preprocessor = restore(tiny_nemo).preprocessor
+    preprocessor.featurizer.normalize = "all_features"
+    assert not mels.fixed(preprocessor) and not mels.fixed(torch.nn.Identity())
 
 
 @pytest.fixture

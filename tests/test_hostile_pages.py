@@ -51,8 +51,7 @@ SEGMENTS = st.sampled_from(["..", "%2e%2e", "%2f", "..%2f..%2fsecret.txt", "clip
                             "secret.txt", "etc", "passwd", "audition.js",
                              "\\..", "%c0%ae", "~root", "%0d%0aX-Evil:%201", "finish"])  # fmt: skip
 HEADERS = st.sampled_from(
-    ["X-Audition-Tab", "Host", "Origin", "Content-Length",
-                           "Transfer-Encoding", "X", "Cookie", "Range"]
+    ["X-Audition-Tab", "Host", "Origin", "Content-Length", "Transfer-Encoding", "X", "Cookie", "Range"]
 )
 VALUES = st.one_of(st.sampled_from(["", "0", "-1", "9" * 40, "chunked", "null", "127.0.0.1", "a" * 3000, "bytes=0-"]),
                    st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=20))  # fmt: skip

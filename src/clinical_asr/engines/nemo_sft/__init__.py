@@ -36,6 +36,7 @@ from clinical_asr.engines.nemo_sft.surroundings import (
     reduction,
     staying,
     undropped,
+    unlogged,
     unskipped,
 )
 from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION
@@ -245,7 +246,7 @@ def _lightning_fit(run: Run, model: Any, keeper: Keeper | LongestRows, epochs: i
     model.set_trainer(trainer)
     try:
         model.train()
-        with recorded(model, run, keeper.share), staying(model):
+        with recorded(model, run, keeper.share), unlogged(model), staying(model):
             trainer.fit(model, train_dataloaders=keeper.batches)
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from None

@@ -103,14 +103,31 @@ class Batches:
 
     def __iter__(self) -> Iterator[Any]:
         """The next batch is read while the last one is trained on."""
-        with ThreadPoolExecutor(1) as reader:
+        with ThreadPoolExecutor(1, initializer=self._on_its_device) as reader:
             ahead: deque[Any] = deque()
             for batch in self.plan(self.epoch):
-                ahead.append(reader.submit(self._collate, batch))
+                ahead.append(reader.submit(self.collated, batch))
                 if len(ahead) > AHEAD:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
+
+    def _on_its_device(self) -> None:
+        """A thread begins on the first GPU, where it would pin its memory."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.share.world.local_rank)
+
+    def collated(self, batch: list[int]) -> Any:
+        """Samples, their number, tokens, their number; page-locked where there is a GPU.
+
+        A GPU would finish all it has been given before it copied from other memory.
+        """
+        import torch
+
+        tensors = self._collate(batch)
+        return tuple(tensor.pin_memory() for tensor in tensors) if torch.cuda.is_available() else tensors
 
     def _collate(self, batch: list[int]) -> Any:
         import torch

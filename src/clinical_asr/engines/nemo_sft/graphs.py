@@ -13,20 +13,17 @@ Source of the method: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-
 from __future__ import annotations
 
 import functools
-import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from clinical_asr.engines.nemo_sft.mels import Mels, fixed
+from clinical_asr.engines.nemo_sft.recorder import Recorder, padded, undisturbed, what_is_there_stays
 from clinical_asr.engines.nemo_sft.sharing import normalised
 from clinical_asr.records import Seconds
 
-FRAMES = 128
-"""Of features, 10 ms each, to whose multiple a batch is padded: seven graphs serve clips of 2 to 10 s. Each takes half
-a second to record; with half as many frames a step would take a millisecond less (docs/lab-notes.md)."""
-WARM_UP = 3
-"""Steps before the first recording: libraries make their plans."""
 Then = Callable[[], None]
+Place = Mapping[str, Any]
 Seams = Mapping[int, Then]
 """Layers of the encoder, and what is done once the gradients of each and of all above it are found."""
 
@@ -44,14 +41,18 @@ def graphed(model: Any, batch_size: int, longest: Seconds, notes: list[str], sea
         yield
         return
     frames = 1 + int(longest / model.cfg.preprocessor.get("window_stride", 0.01))
-    graphs = Graphs(model.encoder, batch_size, padded(frames), notes, seams)
-    model.encoder.forward = graphs
+    stand_ins: list[Recorder] = [Graphs(model.encoder, batch_size, padded(frames), notes, seams)]
+    if fixed(model.preprocessor):
+        stand_ins.append(Mels(model.preprocessor, batch_size, notes))
+    for stand_in in stand_ins:
+        stand_in.module.forward, stand_in.beside = stand_in, stand_ins
     try:
         with what_is_there_stays():
             yield
     finally:
-        del model.encoder.forward
-        graphs.clear()
+        for stand_in in stand_ins:
+            del stand_in.module.forward
+            stand_in.clear()
 
 
 def obstacle(encoder: Any) -> str:
@@ -66,36 +67,18 @@ def obstacle(encoder: Any) -> str:
     return ""
 
 
-class Graphs:
-    """Stands in for an encoder's ``forward``: records what it meets in training, lets everything else pass."""
+class Graphs(Recorder):
+    """For an encoder: features (batch, mels, frames) -> (batch, width, frames / 8) and the frames of each row."""
 
     def __init__(self, encoder: Any, batch_size: int, longest: int, notes: list[str], seams: Seams) -> None:
-        self.encoder, self.batch_size, self.longest, self.notes = encoder, batch_size, longest, notes
-        self.seams = seams
-        self.forward = encoder.forward
-        self.recorded: dict[int, Recording] = {}
-        self.pool: Any = None
-        self.eager = 0
+        super().__init__(encoder, batch_size, notes)
+        self.longest, self.seams = longest, seams
 
-    def __call__(self, *, audio_signal: Any, length: Any) -> Any:
-        """Features (batch, mels, frames) and frames of each row -> (batch, width, frames / 8) and their frames."""
-        import torch
+    def frames_of(self, signal: Any) -> int:
+        """Frames that a batch is padded to."""
+        return padded(signal.shape[2])
 
-        if not (self.encoder.training and torch.is_grad_enabled() and len(audio_signal) == self.batch_size):
-            return self.forward(audio_signal=audio_signal, length=length)
-        if self.eager < WARM_UP:
-            self.eager += 1
-            return self.forward(audio_signal=audio_signal, length=length)
-        frames = padded(audio_signal.shape[2])
-        if frames not in self.recorded:
-            try:
-                self._record_all(audio_signal, length, frames)
-            except RuntimeError as error:
-                self._give_up(error)
-                return self.forward(audio_signal=audio_signal, length=length)
-        return self.recorded[frames](audio_signal, length)
-
-    def _record_all(self, signal: Any, length: Any, frames: int) -> None:
+    def record(self, signal: Any, length: Any, frames: int) -> None:
         """The longest shape comes first: all others fit into its memory, where each would else ask for its own."""
         first = frames if self.recorded else max(frames, self.longest)
         for each in dict.fromkeys((first, frames)):
@@ -106,60 +89,11 @@ class Graphs:
         import torch
 
         torch.cuda.empty_cache()  # while a graph is recorded nothing can be given back, and a small card needs it
-        if self.pool is None:
-            self.pool = torch.cuda.graph_pool_handle()
+        if self.pool is None:  # memory of a pool is reused on the stream it was taken on, and on no other
+            self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+        place = {"pool": self.pool, "stream": self.stream}
         wide = signal.new_zeros(*signal.shape[:2], frames)
-        return Recording(self.encoder, self.forward, wide, length, self.pool, self.seams)
-
-    def _give_up(self, error: RuntimeError) -> None:
-        import torch
-
-        if isinstance(error, torch.OutOfMemoryError):
-            raise error
-        draws = torch.cuda.default_generators[torch.cuda.current_device()]
-        fresh = torch.Generator("cuda")  # a recording that breaks off leaves the old state waiting for its end
-        fresh.set_state(draws.get_state())
-        draws.graphsafe_set_state(fresh.graphsafe_get_state())
-        self.notes.append(f"steps are not recorded: {' '.join(str(error).split())[:160]}")
-        self.eager = -(10**9)
-
-    def clear(self) -> None:
-        """Give the graphs' memory back."""
-        self.recorded.clear()
-        self.pool = None
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """No garbage is collected while open: an old graph that is destroyed meanwhile would spoil a recording."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-@contextmanager
-def what_is_there_stays() -> Iterator[None]:
-    """While open, what lives already is not looked at by whoever collects garbage: a million objects of libraries."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def padded(frames: int) -> int:
-    """Frames that a batch is padded to.
-
-    >>> padded(1), padded(128), padded(129)
-    (128, 128, 256)
-    """
-    return -(-frames // FRAMES) * FRAMES
+        return Recording(self.module, self.forward, wide, length, place, self.seams)
 
 
 class Recording:
@@ -168,17 +102,18 @@ class Recording:
     They may share it since a backward pass always follows its forward pass before anything else is started.
     """
 
-    def __init__(self, encoder: Any, forward: Any, signal: Any, length: Any, pool: Any, seams: Seams) -> None:
+    def __init__(
+        self, encoder: Any, forward: Any, signal: Any, length: Any, place: dict[str, Any], seams: Seams
+    ) -> None:
         import torch
 
         self.encoder, self.signal, self.length = encoder, signal, length.clone()
         self.inside = torch.zeros((), dtype=torch.long, device=signal.device)
         self.handle = torch.zeros((), device=signal.device, requires_grad=True)
         self.forth, self.back = torch.cuda.CUDAGraph(), []
-        stream = torch.cuda.Stream()
         kind = torch.get_autocast_dtype("cuda")
         torch.cuda.synchronize()
-        recorded = functools.partial(torch.cuda.graph, pool=pool, stream=stream, capture_error_mode="thread_local")
+        recorded = functools.partial(torch.cuda.graph, **place, capture_error_mode="thread_local")
         with (
             recorded(self.forth),
             torch.autocast("cuda", dtype=kind, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False),

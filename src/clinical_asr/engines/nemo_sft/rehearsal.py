@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from clinical_asr.engines.nemo_sft.epochs import Keeper, keep_still, weights_of
-from clinical_asr.engines.nemo_sft.graphs import WARM_UP
+from clinical_asr.engines.nemo_sft.recorder import WARM_UP
 
 SHARE = 0.92
 """Of the memory that a step may take: the rest is for fragments between allocations and for CUDA's libraries."""
@@ -112,7 +112,7 @@ class LongestRows:
 
     def __iter__(self) -> Iterator[Any]:
         for _ in range(len(self)):
-            yield self.keeper.batches._collate(self.rows)
+            yield self.keeper.batches.collated(self.rows)
 
     def start_batch(self, number: int) -> None:
         """The anchor holds replayed rows to the base: the more of them, the more memory."""
