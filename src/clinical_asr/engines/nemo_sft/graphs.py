@@ -134,8 +134,9 @@ class Recording:
         self.signal.zero_()
         self.signal[:, :, : signal.shape[2]].copy_(signal)
         self.length.copy_(length)
-        self.inside.fill_(subsampled(self.encoder.pre_encode, signal.shape[2]))
-        return _replay().apply(self.handle, self)
+        inside = subsampled(self.encoder.pre_encode, signal.shape[2])
+        self.inside.fill_(inside)
+        return _replay().apply(self.handle, self, inside)
 
 
 @functools.cache
@@ -145,21 +146,23 @@ def _replay() -> Any:
 
     class Replay(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
-        def forward(context: Any, _handle: Any, recording: Recording) -> Any:
-            context.recording = recording
+        def forward(context: Any, _handle: Any, recording: Recording, inside: int) -> Any:
+            context.recording, context.inside = recording, inside
             recording.forth.replay()
             frames = recording.frames.clone()
             context.mark_non_differentiable(frames)
-            return recording.output.detach(), frames
+            return recording.output[:, :, :inside], frames
 
         @staticmethod
         def backward(context: Any, gradient: Any, _none: Any) -> Any:
-            context.recording.gradient.copy_(gradient)
-            for graph, then in context.recording.back:
+            recording, inside = context.recording, context.inside
+            recording.gradient[:, :, :inside].copy_(gradient)
+            recording.gradient[:, :, inside:].zero_()
+            for graph, then in recording.back:
                 graph.replay()
                 if then is not None:
                     then()
-            return None, None
+            return None, None, None
 
     return Replay
 

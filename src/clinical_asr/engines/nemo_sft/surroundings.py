@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from clinical_asr.engines.nemo_sft.graphs import graphed
 from clinical_asr.engines.nemo_sft.sharing import Share
 from clinical_asr.engines.nemo_sft.tdt_loss import device_agnostic_tdt_loss
+from clinical_asr.engines.nemo_sft.unasked import unasked
 
 if TYPE_CHECKING:
     from clinical_asr.engines.nemo_sft import Run
@@ -114,19 +115,22 @@ def masks_of(model: Any, run: Run) -> Iterator[None]:
 
 def remember_kernels() -> None:
     """NeMo's transducer losses are compiled in the first step; from the second run on numba finds them on the disk."""
-    from nemo.collections.asr.parts.numba.rnnt_loss.utils.cuda_utils import gpu_rnnt_kernel
+    from nemo.collections.asr.parts.numba.rnnt_loss.utils import rnnt_helper
+    from nemo.collections.asr.parts.numba.rnnt_loss.utils.cuda_utils import gpu_rnnt_kernel, reduce
 
-    for kernel in vars(gpu_rnnt_kernel).values():
+    for kernel in (value for room in (gpu_rnnt_kernel, reduce, rnnt_helper) for value in vars(room).values()):
         with suppress(RuntimeError):  # no folder to write into: compiled each time, as ever
             getattr(kernel, "enable_caching", bool)()
 
 
 @contextmanager
 def loss_for(model: Any, run: Run) -> Iterator[None]:
-    """NeMo's own loss on CUDA; on CPU a transducer's joint is computed unfused and TDT gets the any-device loss."""
+    """NeMo's own loss on CUDA, asking it nothing if it is a TDT's; on CPU a transducer's joint is computed unfused and
+    TDT gets the any-device loss."""
     if run.device == "cuda" or run.architecture.decoder == "ctc":
         remember_kernels()
-        yield
+        with unasked(model) if run.architecture.decoder == "tdt" else nullcontext():
+            yield
         return
     loss, joint, architecture = model.loss, model.joint, run.architecture
     fused, fused_loss, fused_wer, softmax = joint.fuse_loss_wer, joint.loss, joint.wer, joint.log_softmax
