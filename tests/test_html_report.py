@@ -330,6 +330,28 @@ def test_a_name_in_a_table_and_a_cell_of_the_heat_map_lead_to_their_rows(opened:
 
 
 @browser_only
+def test_a_term_in_two_spellings_is_one_in_the_heat_map_the_filter_and_the_links(
+    chromium: Any, tmp_path: Path
+) -> None:
+    """Four rows of a drug, three of the same word as a laboratory value: that table has its own name for it."""
+    insulins = [hypothesis(f"a{n}", heard=n > 1, term=("Insulin", "insulin")[n % 2], noise="clean") for n in range(4)]
+    values = [hypothesis(f"b{n}", heard=False, term="insulin", category=EntityCategory.LAB) for n in range(3)]
+    rows = [*insulins, *values, *(hypothesis(f"c{n}", heard=n > 0, term="heparin") for n in range(5))]
+    write_leaderboard_html(tmp_path / "board.html", *board_of(rows))
+    one = Opened(chromium, tmp_path / "board.html")
+    assert one.page.locator(".cell[data-term=insulin]").count() == 0
+    one.page.locator(".cell[data-term=Insulin][data-value=clean]").first.click()
+    assert one.shown() == 7
+    one.page.click("#reset")
+    one.page.click("#term ~ .scroll a >> text=insulin >> nth=0")
+    assert one.shown() == 7 and one.page.input_value("#facet-term") == "Insulin"
+    assert sorted(set(one.page.locator(".row-term").all_inner_texts())) == ["Insulin", "insulin"], "as each is written"
+    one.page.fill("#search", "insulin")
+    assert one.complaints == []
+    one.context.close()
+
+
+@browser_only
 def test_rows_are_sorted_as_asked(opened: Any) -> None:
     page = opened("comparison").page
     ids = "[...document.querySelectorAll('.row')].map(row => row.dataset.id)"

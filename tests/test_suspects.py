@@ -51,6 +51,10 @@ def test_without_neighbours_nothing_is_proved(last: dict[str, str]) -> None:
     assert not suspects.find(benchmark(**last))
 
 
+def test_the_neighbours_may_spell_the_term_another_way() -> None:
+    assert [found.term for found in suspects.find(benchmark(term="Cefazolin"))] == ["Cefazolin"]
+
+
 def test_a_model_that_fails_on_the_neighbours_too_accuses_no_clip() -> None:
     assert not suspects.find([row(n, heard=SPOILT, level="snr_0db") for n in range(9)])
 

@@ -76,19 +76,20 @@ def row_records(
     told = [{row.id: (row, said, heard) for row, said, heard in wordings(side, normaliser)} for side in sides]
     return [
         {
-            **_about(row, placed(row.audio_filepath)),
+            **_about(row, terms.name_of(row.term), placed(row.audio_filepath)),
             "sides": [_side(rows[row.id], normaliser, terms) if row.id in rows else None for rows in told],
         }
         for row in sides[0]
     ]
 
 
-def _about(row: Score, audio: str) -> dict[str, Any]:
+def _about(row: Score, term: str, audio: str) -> dict[str, Any]:
     return {
         "id": row.id,
         "audio": audio_url(audio),
         "said": row.reference,
-        "term": row.term,
+        "term": term,
+        "written": row.term,
         "category": row.entity_category or "",
         "stratum": row.stratum or "",
         "noise": row.noise_level,

@@ -44,17 +44,21 @@ class ListedTerms:
     """
 
     def __init__(self, board: Iterable[About], normaliser_name: str) -> None:
-        clean = lru_cache(maxsize=None)(normaliser(normaliser_name))  # forgotten with this call
-        spelled: dict[str, tuple[str, str, str]] = {}
+        self._clean = lru_cache(maxsize=None)(normaliser(normaliser_name))  # rows are many, terms few
+        self._spelled: dict[str, tuple[str, str, str]] = {}
         self.spellings: set[str] = set()
         """As the rows write them."""
         for row in board:
             if row.term:
                 self.spellings.add(row.term)
-                first = spelled.get(term := clean(row.term))
+                first = self._spelled.get(term := self._clean(row.term))
                 if first is None or row.id < first[0]:
-                    spelled[term] = (row.id, row.term, row.entity_category or "")
-        self.index = TermIndex([named for _, *named in spelled.values()], normaliser_name)
+                    self._spelled[term] = (row.id, row.term, row.entity_category or "")
+        self.index = TermIndex([named for _, *named in self._spelled.values()], normaliser_name)
+
+    def name_of(self, spelling: str) -> str:
+        """What the term is called that is written so; a spelling that no row has is its own name."""
+        return self._spelled.get(self._clean(spelling), ("", spelling))[1]
 
     def unsaid(self, said: Words, heard: Words) -> list[str]:
         """Listed terms heard more often than said, one entry each time. Counted by the row, as KER on a board is."""

@@ -81,7 +81,7 @@ def _point(level: str, rows: Sequence[Score]) -> Point:
 
 
 class Heat:
-    """Misses of each term in each column, counted as rows pass.
+    """Misses of each term in each column, counted as rows pass. The spelling of the smallest id names a term.
 
     >>> heat = Heat(lambda row: row.noise_level)
     >>> list(heat.watch([])), heat.map(["clean"])
@@ -91,18 +91,21 @@ class Heat:
     def __init__(self, key: Callable[[Score], str]) -> None:
         self._key = key
         self._counts: dict[str, dict[str, KeywordCount]] = defaultdict(lambda: defaultdict(KeywordCount.zero))
+        self._names: dict[str, tuple[str, str]] = {}
 
     def watch(self, rows: Iterable[Score]) -> Iterator[Score]:
         """The same rows."""
         for row in rows:
             if row.term:
-                cells, column = self._counts[row.term], self._key(row)
-                cells[column] = cells[column] + row.tally.keywords
+                term, column, name = term_key(row.term), self._key(row), (row.id, row.term)
+                self._counts[term][column] += row.tally.keywords
+                self._names[term] = min(name, self._names.get(term, name))
             yield row
 
     def map(self, columns: Sequence[str]) -> HeatMap:
         """The worst terms first (by share, then by how often they were said), as many as fit a page."""
-        lines = [(term, [_cell(cells[column]) for column in columns]) for term, cells in self._counts.items()]
+        found = self._counts.items()
+        lines = [(self._names[term][1], [_cell(cells[column]) for column in columns]) for term, cells in found]
         lines.sort(key=lambda line: (-_share(line[1]), -sum(cell.of for cell in line[1]), line[0]))
         return list(columns), lines[:TERMS_IN_HEAT_MAP]
 

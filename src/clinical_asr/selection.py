@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from clinical_asr.jsonl import to_dict
 from clinical_asr.records import Utterance
-from clinical_asr.text import normalise
+from clinical_asr.text import normalise, term_key
 
 LEFT = 2
 """Sentences that training must keep of a term before one of it may choose: what is not taught cannot be chosen by."""
@@ -33,7 +33,7 @@ def carve(rows: Sequence[Utterance], fraction: float, seed: int) -> set[str]:
     """
     sentences: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        sentences[normalise(term_of(row))][normalise(row.text)].append(row.id)
+        sentences[term_key(term_of(row))][normalise(row.text)].append(row.id)
     draw = random.Random(f"selection/{seed}")
     decks = [draw.sample([ids for _, ids in sorted(of.items())], len(of)) for _, of in sorted(sentences.items())]
     draw.shuffle(decks)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clinical_asr.records import ClinicalUtterance, EntityCategory
 from clinical_asr.row_ids import IdColumn, chunks
 from clinical_asr.takes import take_keys, takes
-from clinical_asr.text import normalise
+from clinical_asr.text import normalise, term_key
 
 Array = NDArray[Any]
 CATEGORIES = sorted(EntityCategory)
@@ -87,7 +87,7 @@ def _told(
     keys = [take_keys(row, sentence) for row, sentence in zip(rows, said, strict=True)]
     return (
         [CATEGORIES.index(row.entity_category) for row in rows],
-        [_number(terms, normalise(row.term)) for row in rows],
+        [_number(terms, term_key(row.term)) for row in rows],
         [_number(voices, row.voice_id) for row in rows],
         [hash(sentence) for sentence in said],
         *zip(*keys, strict=True),

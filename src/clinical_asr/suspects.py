@@ -19,7 +19,7 @@ from statistics import median
 from clinical_asr.alignment import align
 from clinical_asr.errors import FlywheelError
 from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Row
-from clinical_asr.text import DEFAULT_NORMALISER
+from clinical_asr.text import DEFAULT_NORMALISER, term_key
 from clinical_asr.text import normaliser as normaliser_named
 
 WRONG = 0.5  # share of the words around the term: the sentence failed
@@ -115,14 +115,14 @@ def _groups(rows: Sequence[Hypothesis], rates: dict[str, float]) -> tuple[Rates,
     of_term: Rates = defaultdict(list)
     for row in rows:
         of_voice[row.voice_id, row.noise_level].append(rates[row.id])
-        of_term[row.term, row.noise_level].append(rates[row.id])
+        of_term[term_key(row.term), row.noise_level].append(rates[row.id])
     return of_voice, of_term
 
 
 def _suspect(row: Hypothesis, rates: dict[str, float], of_voice: Rates, of_term: Rates) -> Suspect | None:
     rate = rates[row.id]
     voice = _others(of_voice[row.voice_id, row.noise_level], rate)
-    term = _others(of_term[row.term, row.noise_level], rate)
+    term = _others(of_term[term_key(row.term), row.noise_level], rate)
     if len(voice) < ENOUGH_OF_VOICE or len(term) < ENOUGH_OF_TERM or max(median(voice), median(term)) > FINE:
         return None
     return Suspect(

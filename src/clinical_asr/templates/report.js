@@ -53,7 +53,7 @@
     id: ["id", () => 0],
   };
   for (const row of rows) {
-    row.text = [row.id, row.term, row.said, ...row.sides.map((side) => (side ? side.heard : ""))].join("\n").toLowerCase();
+    row.text = [row.id, row.written, row.said, ...row.sides.map((side) => (side ? side.heard : ""))].join("\n").toLowerCase();
   }
   rows.sort((a, b) => words.compare(a.id, b.id));
   list.classList.toggle("ranked", ranking);
@@ -116,9 +116,11 @@
     search.value = "";
     refresh();
   };
+  // A table of one category may know a term by another spelling than the whole board does.
+  const named = (name, value) => (name === "term" && rows.find((row) => row.written === value)?.term) || value;
   const choose = (pairs) => {
     clear();
-    for (const [name, value] of pairs) if (selects[name]) picked[name] = value;
+    for (const [name, value] of pairs) if (selects[name]) picked[name] = named(name, value);
     refresh();
     at("rows").scrollIntoView();
     at("rows").focus({ preventScroll: true });
@@ -194,7 +196,7 @@
   const draw = (row, place) => {
     const unsaid = [...new Set(judged(row).flatMap((side) => side.unsaid))];
     const about = [row.category, row.noise, row.stratum, row.voice, row.context].filter(Boolean).join(" · ");
-    const head = make("div", "row-head", make("span", "row-term", row.term || row.id), outcome(row));
+    const head = make("div", "row-head", make("span", "row-term", row.written || row.id), outcome(row));
     if (unsaid.length) head.append(make("span", "outcome bad", `! nobody said ${unsaid.join(", ")}`));
     head.append(make("span", "", about), make("span", "", `${judged(row).map((side) => side.errors).join(", ")} of ${after(row).words} words wrong`));
     const item = make("li", "row", head);
