@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -203,6 +204,18 @@ def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
     assert (sent_back.returncode, sent_back.stderr) == (3, "")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("error: ") and wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_whoever_closes_an_output_gets_the_files_all_the_same(tmp_path: Path, closed: str) -> None:
+    """And nothing in them that was meant for a terminal: a closed number would be the next file's."""
+    heard = hypotheses(tmp_path / "heard.jsonl", board.rows(100, 40))
+    words = shlex.join(map(str, process("leaderboard", heard, "--output-folder", tmp_path / "closed")))
+    assert subprocess.run(["sh", "-c", f"{words} {closed}"], cwd=tmp_path, capture_output=True).returncode == 0
+    open_ = process("leaderboard", heard, "--output-folder", tmp_path / "open")
+    subprocess.run(open_, cwd=tmp_path, capture_output=True, check=True)
+    written = {path.name: path.read_bytes() for path in (tmp_path / "closed").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "open").iterdir()} != {}
 
 
 @pytest.mark.nemo

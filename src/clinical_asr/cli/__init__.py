@@ -56,6 +56,7 @@ for room in (wheel, advise, setup, build, evaluate, tune, ship, serve, agent):  
 
 def main() -> None:
     """Run the command; an error a person can mend is one line on stderr and exit code 2."""
+    _open_what_is_closed()
     _write_whatever_it_is()
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
@@ -73,6 +74,14 @@ def main() -> None:
             raise
         print(f"error: {_explained(error)}", file=sys.stderr)
         raise SystemExit(error.exit_code if isinstance(error, FlywheelError) else _exit_code(error)) from None
+
+
+def _open_what_is_closed() -> None:
+    """Whoever closes our output wants none of it; left closed, the next file we open would stand in its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free is this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _write_whatever_it_is() -> None:
