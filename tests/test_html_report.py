@@ -330,9 +330,7 @@ def test_a_name_in_a_table_and_a_cell_of_the_heat_map_lead_to_their_rows(opened:
 
 
 @browser_only
-def test_a_term_in_two_spellings_is_one_in_the_heat_map_the_filter_and_the_links(
-    chromium: Any, tmp_path: Path
-) -> None:
+def test_a_term_in_two_spellings_is_one_in_the_heat_map_the_filter_and_the_links(chromium: Any, tmp_path: Path) -> None:
     """Four rows of a drug, three of the same word as a laboratory value: that table has its own name for it."""
     insulins = [hypothesis(f"a{n}", heard=n > 1, term=("Insulin", "insulin")[n % 2], noise="clean") for n in range(4)]
     values = [hypothesis(f"b{n}", heard=False, term="insulin", category=EntityCategory.LAB) for n in range(3)]

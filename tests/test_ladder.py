@@ -12,7 +12,7 @@ import pytest
 
 from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, TrainingConfig
 from clinical_asr.cycle import Cycle, file_digest
-from clinical_asr.errors import ConfigError, ScoringError
+from clinical_asr.errors import AudioError, ConfigError, FlywheelError, ScoringError
 from clinical_asr.flywheel import turn
 from clinical_asr.jsonl import iter_objects, read_json, read_rows, write_rows
 from clinical_asr.ladder import (
@@ -315,6 +315,22 @@ def test_a_plain_decodes_file_is_not_taken_for_a_boosted_one(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="another model or another list of terms"):
         run(tmp_path, Works())
     assert {row.model_digest for row in read_rows(plain, Hypothesis)} == {file_digest(tmp_path / "base.nemo")[:16]}
+
+
+def test_a_rung_that_hears_nothing_is_refused_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recordings that are away are no finding about a rung, and leave no file that would be taken for one."""
+
+    def deaf(_self: Any, audio: Mapping[str, Path]) -> Mapping[str, Any]:
+        return {key: AudioError("does not exist", str(path), "check the path") for key, path in audio.items()}
+
+    expected, cycle, _ = run(tmp_path / "whole", Works())
+    with monkeypatch.context() as away:
+        away.setattr("wheel.Boosted.transcribe", deaf)
+        for _ in range(2):
+            with pytest.raises(FlywheelError, match=r"choosing.ledger.jsonl: none of \d+ rows was heard; the first, "):
+                run(tmp_path / "cut", Works())
+    decision, finished, _ = run(tmp_path / "cut", Works())
+    assert decision == expected and timeless(board(finished)) == timeless(board(cycle))
 
 
 def test_a_choice_that_was_borrowed_survives_json() -> None:

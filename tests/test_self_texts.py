@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from clinical_asr.bases import base_digest
 from clinical_asr.benchmark import general_stage
+from clinical_asr.cli import tune
 from clinical_asr.cycle import Cycle
-from clinical_asr.errors import ManifestError
+from clinical_asr.errors import ConfigError, ManifestError
 from clinical_asr.jsonl import read_rows
 from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Utterance
 from clinical_asr.self_texts import NOTHING_HEARD, bare_rows, lacks_texts, spoken
@@ -76,3 +80,32 @@ def test_a_cycle_replays_what_its_base_heard(tmp_path: Path) -> None:
     assert all((cycle.general / row.audio_filepath).exists() for row in rows)
     fates = {entry.outcome for entry in read_rows(cycle.ledger("replay"), LedgerEntry)}
     assert fates == {Outcome.SCORED, Outcome.EXCLUDED}
+
+
+def test_texts_of_another_base_or_of_other_recordings_are_not_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie beside the output, and the next fine-tuning into the same folder would find them."""
+    asked: list[Path] = []
+
+    def transcriber(path: Path) -> Any:
+        asked.append(path)
+        return SimpleNamespace(
+            name="base",
+            digest=base_digest(path)[:16],
+            batch_size=9,
+            transcribe=lambda audio: dict.fromkeys(audio, "hm"),
+        )
+
+    monkeypatch.setattr("clinical_asr.cli.engines.transcriber", transcriber)
+    first, second = tmp_path / "first.nemo", tmp_path / "second.nemo"
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+    speech, output = recordings(tmp_path / "speech"), tmp_path / "adapted.nemo"
+    assert [row.text for row in tune._replay(speech, first, output, None).rows] == ["hm"] * 4
+    assert len(tune._replay(speech, first, output, None).rows) == 4 and asked == [first]
+    with pytest.raises(ConfigError, match=r"adapted.replay.jsonl: holds texts of another model \(base [0-9a-f]{16}\)"):
+        tune._replay(speech, second, output, None)
+    speech.write_text("".join(speech.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds texts of other recordings; name another output, or delete it"):
+        tune._replay(speech, first, output, None)

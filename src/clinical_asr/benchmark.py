@@ -13,14 +13,12 @@ import msgspec
 from clinical_asr import audio, audition, general, hypotheses, manifest, pronunciations, sentences
 from clinical_asr.audition_record import read_auditions
 from clinical_asr.cycle import Cycle, account, file_digest
-from clinical_asr.errors import ConfigError, FlywheelError
+from clinical_asr.errors import ConfigError
 from clinical_asr.finetune import Recordings, require_apart
 from clinical_asr.jsonl import iter_objects, read_json, read_rows, write_csv, write_json, write_rows
 from clinical_asr.records import (
     ClinicalUtterance,
     Hypothesis,
-    LedgerEntry,
-    Outcome,
     Pronunciation,
     Term,
     Utterance,
@@ -210,17 +208,8 @@ def heard_general(cycle: Cycle, request: Request, engines: Engines, given: Path)
     left_out = {entry.id: entry for entry in silent}
     fates = [*failed, *(left_out.get(entry.id, entry) for entry in fates)]
     write_rows(entries, fates)
-    require_heard(fates, entries)
+    hypotheses.require_heard(fates, entries)
     return told
-
-
-def require_heard(fates: Sequence[LedgerEntry], ledger: Path) -> None:
-    """Raises FlywheelError if not one row was heard: recordings that are away are no finding about a model."""
-    if any(entry.outcome is Outcome.SCORED for entry in fates):
-        return
-    first = fates[0]
-    what = f"none of {len(fates)} rows was heard; the first, {first.id}: {first.reason}"
-    raise FlywheelError(what, str(ledger), "when the recordings can be heard, give the same command again")
 
 
 def speak_general(cycle: Cycle, request: Request, engines: Engines, kind: str, count: int) -> list[Utterance]:

@@ -111,13 +111,14 @@ class Ear:
     def hear(self, part: str, side: Recordings, strength: float) -> list[Hypothesis]:
         """What it hears of ``side`` with its decoder boosted by ``strength``; 0 is the plain decoder.
 
-        Raises NotBoostable, or ConfigError if the file that is there is another decoder's.
+        Raises NotBoostable, ConfigError if the file that is there is another decoder's, FlywheelError if no row is
+        heard.
         """
         output = self.cycle.rung(self.key, strength, part)
-        if not output.exists():
+        if not hypotheses.is_heard(output):
             ear = Timed(self._decoder(strength, side), output.stem, side.rows, self.cycle.rung_speeds)
             ledger = output.with_name(f"{output.stem}.ledger.jsonl")
-            hypotheses.transcribe_rows(side.rows, side.folder, ear, output, ledger, progress=self.engines.progress)
+            hypotheses.hear(side.rows, side.folder, ear, output, ledger, progress=self.engines.progress)
         heard = read_rows(output, Hypothesis)
         if {row.model_digest for row in heard} - {self.identity(strength)}:
             raise ConfigError("is the work of another model or another list of terms", str(output), "delete it")

@@ -24,7 +24,7 @@ from clinical_asr import (
     verdict,
 )
 from clinical_asr.bases import base_digest
-from clinical_asr.benchmark import benchmark_stage, general_stage, require_general_apart, require_heard
+from clinical_asr.benchmark import benchmark_stage, general_stage, require_general_apart
 from clinical_asr.climb import climb
 from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import Cycle
@@ -121,7 +121,7 @@ def transcribe(
         (benchmark, cycle.folder, cycle.hypotheses(when), cycle.ledger(f"hypotheses_{when}")),
         (guard, cycle.general, cycle.guard_hypotheses(when), cycle.ledger(f"guard_{when}")),
     ]
-    todo = [job for job in todo if job[0] and not _is_heard(job[2])]
+    todo = [job for job in todo if job[0] and not hypotheses.is_heard(job[2])]
     if not todo:
         return
     model = request.base if when == "before" else cycle.adapted_model
@@ -130,18 +130,9 @@ def transcribe(
         transcriber = engines.transcriber(model, name)
         ledger: list[LedgerEntry] = []
         for rows, folder, output, entries in todo:
-            fates = hypotheses.transcribe_rows(rows, folder, transcriber, output, entries, progress=engines.progress)
-            if not _is_heard(output):
-                output.unlink()
-            require_heard(fates, entries)
-            ledger += fates
+            ledger += hypotheses.hear(rows, folder, transcriber, output, entries, progress=engines.progress)
         failed = sum(entry.outcome is Outcome.FAILED for entry in ledger)
         did(f"{len(ledger) - failed} rows heard by {name}, {failed} failed")
-
-
-def _is_heard(output: Path) -> bool:
-    """True for a file with rows; an empty one is what a run leaves that was killed before it could say why."""
-    return output.exists() and output.stat().st_size > 0
 
 
 def publish_leaderboard(

@@ -86,6 +86,35 @@ def transcribe_rows(
     return entries
 
 
+def hear(
+    rows: Sequence[Utterance], folder: Path, transcriber: Transcriber, output: Path, ledger: Path, *,
+    progress: Progress = _silent,
+) -> list[LedgerEntry]:  # fmt: skip
+    """As :func:`transcribe_rows`, where what is heard goes on to be scored: an ``output`` that stays has rows.
+
+    Raises FlywheelError if no row was heard; the same call tries them again.
+    """
+    fates = transcribe_rows(rows, folder, transcriber, output, ledger, progress=progress)
+    if not is_heard(output):
+        output.unlink()
+    require_heard(fates, ledger)
+    return fates
+
+
+def is_heard(output: Path) -> bool:
+    """True for a file with rows; an empty one is what a run leaves that was killed before it could say why."""
+    return output.exists() and output.stat().st_size > 0
+
+
+def require_heard(fates: Sequence[LedgerEntry], ledger: Path) -> None:
+    """Raises FlywheelError if not one row was heard: recordings that are away are no finding about a model."""
+    if any(entry.outcome is Outcome.SCORED for entry in fates):
+        return
+    first = fates[0]
+    what = f"none of {len(fates)} rows was heard; the first, {first.id}: {first.reason}"
+    raise FlywheelError(what, str(ledger), "when the recordings can be heard, give the same command again")
+
+
 def _own_spread(transcriber: Transcriber) -> Spread:
     own: Spread = getattr(transcriber, "spread", map)
     return own

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_asr import wav
-from clinical_asr.errors import AudioError, ManifestError
+from clinical_asr.errors import AudioError, ConfigError, ManifestError
 from clinical_asr.jsonl import from_dict, iter_objects, to_dict
 from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Utterance, row_id
 
@@ -67,6 +67,18 @@ def spoken(heard: Sequence[Hypothesis], rows: Sequence[Utterance]) -> tuple[list
     fates = [LedgerEntry(id=row.id, outcome=Outcome.EXCLUDED, reason=NOTHING_HEARD, audio_filepath=row.audio_filepath)
              for row in silent]  # fmt: skip
     return [_told(row, texts[row.id]) for row in told], fates
+
+
+def require_own(
+    heard: Sequence[Hypothesis], fates: Sequence[LedgerEntry], rows: Sequence[Utterance], digest: str, where: Path
+) -> None:
+    """Raises ConfigError if what was heard before, in ``where``, is another model's or of other recordings."""
+    mend = "name another output, or delete it"
+    for row in heard:
+        if row.model_digest != digest[:16]:
+            raise ConfigError(f"holds texts of another model ({row.model} {row.model_digest})", str(where), mend)
+    if {fate.id for fate in fates} != {row.id for row in rows}:
+        raise ConfigError("holds texts of other recordings", str(where), mend)
 
 
 def _told(row: Utterance, text: str) -> Utterance:

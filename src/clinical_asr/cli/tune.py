@@ -197,13 +197,14 @@ def _recordings(manifest: Path | None, data_root: Path | None) -> Recordings:
 
 def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | None) -> Recordings:
     """General speech; where the manifest lacks texts, the base gives them, kept beside the output for the next time."""
+    from clinical_asr.bases import base_digest
     from clinical_asr.cli.console import progress
     from clinical_asr.cli.engines import transcriber
     from clinical_asr.finetune import Recordings
     from clinical_asr.hypotheses import transcribe_rows
     from clinical_asr.jsonl import read_rows
-    from clinical_asr.records import Hypothesis
-    from clinical_asr.self_texts import bare_rows, lacks_texts, spoken
+    from clinical_asr.records import Hypothesis, LedgerEntry
+    from clinical_asr.self_texts import bare_rows, lacks_texts, require_own, spoken
 
     if manifest is None or not lacks_texts(manifest):
         return _recordings(manifest, data_root)
@@ -212,7 +213,9 @@ def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | N
     hyps, ledger = (output.with_name(f"{output.stem}.{name}.jsonl") for name in ("replay", "replay_ledger"))
     if not hyps.exists():
         transcribe_rows(rows, manifest.parent, transcriber(base), hyps, ledger, progress=progress)
-    told, silent = spoken(read_rows(hyps, Hypothesis), rows)
+    heard = read_rows(hyps, Hypothesis)
+    require_own(heard, read_rows(ledger, LedgerEntry), rows, base_digest(base), hyps)
+    told, silent = spoken(heard, rows)
     left_out = f"{len(rows) + len(failed) - len(told)} left out ({len(silent)} silent)"
     typer.echo(f"replay: the base's own texts for {len(told)} rows, {left_out}: {ledger}")
     return Recordings(told, manifest.parent)
