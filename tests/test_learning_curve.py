@@ -82,3 +82,12 @@ def test_held_out_terms_that_were_not_taught_say_nothing(tmp_path: Path) -> None
     sides = Recordings(TRAIN), Recordings([row("unheard", 1, "a")]), Recordings(GENERAL)
     with pytest.raises(ConfigError, match="taught"):
         learning_curve(tmp_path, load_recipe("keep"), *sides, tmp_path, lambda *_: None, lambda *_, **__: {})  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("side", ["train", "replay"])
+def test_held_out_rows_that_are_trained_on_say_nothing(tmp_path: Path, side: str) -> None:
+    """Trained on them, more of them always seems to help."""
+    more = {"train": TRAIN, "replay": GENERAL} | {side: [*(TRAIN if side == "train" else GENERAL), HELD[3]]}
+    sides = Recordings(more["train"]), Recordings(HELD), Recordings(more["replay"])
+    with pytest.raises(ConfigError, match=rf"validation: row .* stands in {side} as well; take it out of one"):
+        learning_curve(tmp_path, EVEN, *sides, tmp_path, lambda *_: None, lambda *_, **__: {})  # type: ignore[arg-type, return-value]

@@ -194,7 +194,8 @@ def test_a_learning_curve_halves_and_counts_a_term_in_all_its_spellings(tmp_path
     def listen(model: None, audio: dict[str, Path]) -> dict[str, str]:
         return dict.fromkeys(audio, "")
 
-    train_rows, held, replay = (Recordings(part, tmp_path) for part in (rows, rows[:2], []))
+    others = [utterance(f"held{n}", text="the heparin is new", term="heparin") for n in range(2)]
+    train_rows, held, replay = (Recordings(part, tmp_path) for part in (rows, others, []))
     config = TrainingConfig(name="plain")
     found = learning_curve(tmp_path / "base", config, train_rows, held, replay, tmp_path, train, listen)
     assert [(point.part, point.sentences, point.terms) for point in found.points] == [

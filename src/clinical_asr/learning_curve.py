@@ -17,6 +17,7 @@ import msgspec
 
 from clinical_asr.config import TrainingConfig
 from clinical_asr.errors import ConfigError
+from clinical_asr.finetune import require_apart
 from clinical_asr.judge import Listen, Recordings
 from clinical_asr.keywords import keyword_hits
 from clinical_asr.records import Utterance
@@ -100,8 +101,10 @@ def learning_curve(
 ) -> LearningCurve:  # fmt: skip
     """Train on every part and judge it. ``work`` is a folder for models that nobody keeps; an epoch is not resumed.
 
-    Raises ConfigError if no held-out row has a term that is taught, or if nothing can be halved.
+    Raises ConfigError if no held-out row has a term that is taught, if one is trained on, or if nothing can be halved.
     """
+    for name, side in {"train": train, "replay": replay}.items():
+        require_apart({name: side, "validation": held_out})
     taught = {term_key(term_of(row)) for row in train.rows} - {""}
     config, judged = cheap(config), [row for row in held_out.rows if term_key(term_of(row)) in taught]
     if not judged:
