@@ -111,6 +111,13 @@ def test_all_is_put_back(model: Any) -> None:
     assert before == {"joint": vars(model.joint), "loss": vars(model.loss), "rows": vars(model.loss._loss)}
 
 
+def test_another_loss_is_left_alone(model: Any, tiny_ctc: Path) -> None:
+    model.loss._loss = EachRow(4, [0, 1])
+    for one in (model, restore(tiny_ctc)):
+        with unasked.unasked(one):
+            assert "forward" not in vars(one.loss) and "forward" not in vars(getattr(one, "joint", one))
+
+
 @on_gpu
 @pytest.mark.parametrize("omega", [0.0, 1.0])
 def test_on_a_gpu_loss_and_gradients_are_nemos_own(model: Any, omega: float) -> None:

@@ -24,6 +24,7 @@ from clinical_asr.records import Seconds
 
 Then = Callable[[], None]
 Place = Mapping[str, Any]
+"""Memory pool and stream of a recording."""
 Seams = Mapping[int, Then]
 """Layers of the encoder, and what is done once the gradients of each and of all above it are found."""
 
@@ -102,9 +103,7 @@ class Recording:
     They may share it since a backward pass always follows its forward pass before anything else is started.
     """
 
-    def __init__(
-        self, encoder: Any, forward: Any, signal: Any, length: Any, place: dict[str, Any], seams: Seams
-    ) -> None:
+    def __init__(self, encoder: Any, forward: Any, signal: Any, length: Any, place: Place, seams: Seams) -> None:
         import torch
 
         self.encoder, self.signal, self.length = encoder, signal, length.clone()

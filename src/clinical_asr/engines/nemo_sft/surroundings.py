@@ -129,7 +129,7 @@ def loss_for(model: Any, run: Run) -> Iterator[None]:
     TDT gets the any-device loss."""
     if run.device == "cuda" or run.architecture.decoder == "ctc":
         remember_kernels()
-        with unasked(model) if run.architecture.decoder == "tdt" else nullcontext():
+        with unasked(model) if run.device == "cuda" else nullcontext():
             yield
         return
     loss, joint, architecture = model.loss, model.joint, run.architecture

@@ -16,8 +16,17 @@ from typing import Any
 
 @contextmanager
 def unasked(model: Any) -> Iterator[None]:
-    """While open, joint and TDT loss of ``model`` wait for nothing while it is trained on a GPU."""
-    loss, joint = model.loss, model.joint
+    """While open, joint and TDT loss of ``model`` wait for nothing while it is trained on a GPU.
+
+    A loss that is another program than NeMo's own for a GPU stays as it is, and so does all of a model without one.
+    """
+    from nemo.collections.asr.parts.numba.rnnt_loss.rnnt_pytorch import TDTLossNumba
+
+    loss: Any = getattr(model, "loss", None)
+    joint: Any = getattr(model, "joint", None)
+    if type(getattr(loss, "_loss", None)) is not TDTLossNumba:
+        yield
+        return
     costs = loss._loss.loss
     joint.forward = functools.partial(_by_parts, joint, joint.forward)
     loss.forward, loss._loss.loss = functools.partial(_of_rows, loss), cost_of_rows()
