@@ -28,12 +28,12 @@ AGREE = {"tiny": 2e-3, "parakeet": 2e-2}
 """Largest relative difference of an epoch's loss: fp32 and bf16 noise after some dozens of updates."""
 
 
-def write_data(folder: Path, rows: int, tiny: bool) -> Path:
-    """Rows to learn and two to choose by; clips of about 2 s (4 s for the large shape)."""
+def write_data(folder: Path, rows: int, seconds_a_letter: float) -> Path:
+    """Rows to learn and two to choose by, some 40 letters each."""
     from tiny_model import SENTENCES, write_tones
 
     sentences = [SENTENCES[n % len(SENTENCES)] for n in range(rows + 2)]
-    manifest = write_tones(folder, sentences, seconds_a_letter=0.05 if tiny else 0.1)
+    manifest = write_tones(folder, sentences, seconds_a_letter=seconds_a_letter)
     lines = manifest.read_text().splitlines(keepends=True)
     (folder / "train.jsonl").write_text("".join(lines[:rows]))
     (folder / "validation.jsonl").write_text("".join(lines[rows:]))
@@ -50,14 +50,13 @@ def write_recipe(path: Path, batch: int, epochs: int) -> Path:
     return path
 
 
-def run(base: Path, data: Path, recipe: Path, processes: int) -> dict[str, Any]:
+def finetuned(base: Path, data: Path, recipe: Path, *more: str) -> dict[str, Any]:
     """One fine-tuning through the command line; what it wrote down of itself. Raises SystemExit if it failed."""
-    output = data.parent / f"{recipe.stem}-{processes}" / "adapted.nemo"
-    runner = "local" if processes == 1 else f"torchrun:{processes}"
+    name = "-".join([recipe.stem, *(word.strip("-") for word in more)]).replace(":", "-")
+    output = data.parent / name / "adapted.nemo"
     command = [
         sys.executable, "-m", "clinical_asr", "finetune", "--train", str(data / "train.jsonl"), "--validation",
-        str(data / "validation.jsonl"), "--base", str(base), "--recipe", str(recipe), "--output", str(output),
-        "--runner", runner,
+        str(data / "validation.jsonl"), "--base", str(base), "--recipe", str(recipe), "--output", str(output), *more,
     ]  # fmt: skip
     done = subprocess.run(command, check=False)
     if done.returncode:
@@ -104,12 +103,12 @@ def with_efficiency(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def record(base: Path, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Both series and whether their curves agree, as far as they have come: once more after each run."""
-    data = write_data(arguments.out / "data", arguments.rows, arguments.tiny)
+    data = write_data(arguments.out / "data", arguments.rows, 0.05 if arguments.tiny else 0.1)
     series: dict[str, list[dict[str, Any]]] = {"same": [], "own": []}
     for number, kinds in plan(arguments.processes):
         batch = arguments.batch * (number if "own" in kinds else 1)
         recipe = write_recipe(arguments.out / f"{kinds[0]}.yaml", batch, arguments.epochs)
-        info = run(base, data, recipe, number)
+        info = finetuned(base, data, recipe, "--runner", "local" if number == 1 else f"torchrun:{number}")
         for kind in kinds:
             series[kind].append(measured(info, number, batch))
         yield told(series, info, arguments)
