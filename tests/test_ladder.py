@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from clinical_asr.climb import BatchSpeed
 from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig, TrainingConfig
 from clinical_asr.cycle import Cycle, file_digest
 from clinical_asr.errors import AudioError, ConfigError, FlywheelError, ScoringError
@@ -331,6 +332,8 @@ def test_a_rung_that_hears_nothing_is_refused_and_tried_again(tmp_path: Path, mo
                 run(tmp_path / "cut", Works())
     decision, finished, _ = run(tmp_path / "cut", Works())
     assert decision == expected and timeless(board(finished)) == timeless(board(cycle))
+    heard = [[(one.file, one.audio) for one in read_rows(of.rung_speeds, BatchSpeed)] for of in (cycle, finished)]
+    assert heard[0] == heard[1], "what was not heard took no time"
 
 
 def test_a_choice_that_was_borrowed_survives_json() -> None:

@@ -15,7 +15,7 @@ from clinical_asr.bases import base_digest
 from clinical_asr.benchmark import general_stage
 from clinical_asr.cli import tune
 from clinical_asr.cycle import Cycle
-from clinical_asr.errors import ConfigError, ManifestError
+from clinical_asr.errors import AudioError, ConfigError, FlywheelError, ManifestError
 from clinical_asr.jsonl import read_rows
 from clinical_asr.records import Hypothesis, LedgerEntry, Outcome, Utterance
 from clinical_asr.self_texts import NOTHING_HEARD, bare_rows, lacks_texts, spoken
@@ -107,5 +107,26 @@ def test_texts_of_another_base_or_of_other_recordings_are_not_replayed(
     with pytest.raises(ConfigError, match=r"adapted.replay.jsonl: holds texts of another model \(base [0-9a-f]{16}\)"):
         tune._replay(speech, second, output, None)
     speech.write_text("".join(speech.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
-    with pytest.raises(ConfigError, match="holds texts of other recordings; name another output, or delete it"):
-        tune._replay(speech, first, output, None)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="holds texts of other recordings; name another output, or delete it"):
+            tune._replay(speech, first, output, None)
+        (tmp_path / "adapted.replay_ledger.jsonl").unlink(missing_ok=True)
+
+
+def test_recordings_that_are_away_are_not_replayed_as_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = AudioError("does not exist", "0.wav", "check the path")
+    answers = iter([away, away, "good morning"])
+
+    def transcriber(path: Path) -> Any:
+        told, digest = next(answers), base_digest(path)[:16]
+        return SimpleNamespace(
+            name="base", digest=digest, batch_size=9, transcribe=lambda audio: dict.fromkeys(audio, told)
+        )
+
+    monkeypatch.setattr("clinical_asr.cli.engines.transcriber", transcriber)
+    base, speech, output = tmp_path / "base.nemo", recordings(tmp_path / "speech"), tmp_path / "adapted.nemo"
+    base.write_bytes(b"base")
+    for _ in range(2):
+        with pytest.raises(FlywheelError, match="none of 4 rows was heard; the first, "):
+            tune._replay(speech, base, output, None)
+    assert [row.text for row in tune._replay(speech, base, output, None).rows] == ["good morning"] * 4

@@ -21,11 +21,12 @@ from clinical_asr.jsonl import to_dict, write_rows
 from clinical_asr.judge import Recordings
 from clinical_asr.leaderboard import leaderboard
 from clinical_asr.learning_curve import learning_curve
+from clinical_asr.mishearings import ListedTerms
 from clinical_asr.ranking import rank
 from clinical_asr.records import EntityCategory, Hypothesis, Term
 from clinical_asr.split_columns import SplitColumns
 from clinical_asr.summary import summarise
-from clinical_asr.tally import Leaderboard
+from clinical_asr.tally import Leaderboard, Subject
 from clinical_asr.text import term_key
 from clinical_asr.training import TrainingJob
 
@@ -181,6 +182,13 @@ def test_listed_terms_that_the_scoring_normaliser_tells_apart_keep_an_entry_each
         "post-op": (1, 0), "post op": (1, 1)
     }  # fmt: skip
     assert (found.terms.occurrences, found.terms.misses) == (2, 1)
+
+
+@pytest.mark.parametrize("normaliser", ["clinical-v1", "flywheel-v1"])
+def test_a_page_has_one_name_for_a_term_whichever_normaliser_scores(normaliser: str) -> None:
+    rows = [Subject("2", "heparin lock"), Subject("1", "heparin-lock"), Subject("3", "insulin"), Subject("4", "")]
+    first = dict.fromkeys(("heparin-lock", "heparin lock"), "heparin-lock")
+    assert ListedTerms(rows, normaliser).names == {**first, "insulin": "insulin"}
 
 
 def test_a_learning_curve_halves_and_counts_a_term_in_all_its_spellings(tmp_path: Path) -> None:

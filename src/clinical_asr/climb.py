@@ -90,8 +90,9 @@ class Timed:
         wall, cpu = time.perf_counter(), time.process_time()
         heard = self._inner.transcribe(audio)
         took, worked = time.perf_counter() - wall, time.process_time() - cpu
-        said = sum(self._durations[key] for key in audio)
-        append_row(self._book, BatchSpeed(file=self._file, audio=said, seconds=took, cpu_seconds=worked))
+        said = sum(self._durations[key] for key, told in heard.items() if isinstance(told, str))
+        if said:  # recordings that are away are soon done with
+            append_row(self._book, BatchSpeed(file=self._file, audio=said, seconds=took, cpu_seconds=worked))
         return heard
 
 

@@ -97,6 +97,7 @@ def data_of(
     """The same of ``sides`` that are chosen already, out of ``total`` rows, with the terms of all of them."""
     records = row_records(sides, normaliser, placed, listed)
     data = {"kind": kind, "names": list(names), "facets": FACETS, "rows": records, "total": total}
+    data["spellings"] = {spelling: name for spelling, name in sorted(listed.names.items()) if spelling != name}
     return {"data": embedded_json(data), "carried": len(records), "total": total}
 
 

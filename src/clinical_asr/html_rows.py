@@ -76,7 +76,7 @@ def row_records(
     told = [{row.id: (row, said, heard) for row, said, heard in wordings(side, normaliser)} for side in sides]
     return [
         {
-            **_about(row, terms.name_of(row.term), placed(row.audio_filepath)),
+            **_about(row, terms.names.get(row.term, row.term), placed(row.audio_filepath)),
             "sides": [_side(rows[row.id], normaliser, terms) if row.id in rows else None for rows in told],
         }
         for row in sides[0]

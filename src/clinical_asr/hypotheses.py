@@ -108,7 +108,7 @@ def is_heard(output: Path) -> bool:
 
 def require_heard(fates: Sequence[LedgerEntry], ledger: Path) -> None:
     """Raises FlywheelError if not one row was heard: recordings that are away are no finding about a model."""
-    if any(entry.outcome is Outcome.SCORED for entry in fates):
+    if not fates or any(entry.outcome is Outcome.SCORED for entry in fates):
         return
     first = fates[0]
     what = f"none of {len(fates)} rows was heard; the first, {first.id}: {first.reason}"

@@ -14,7 +14,7 @@ from clinical_asr.keywords import TermIndex
 from clinical_asr.number_words import KINDS, kind_counts
 from clinical_asr.records import EntityCategory
 from clinical_asr.tally import ConfusionLine, FalseInsertion, NumberLine, Score
-from clinical_asr.text import normaliser
+from clinical_asr.text import normaliser, term_key
 
 Words = Sequence[str]
 
@@ -44,21 +44,20 @@ class ListedTerms:
     """
 
     def __init__(self, board: Iterable[About], normaliser_name: str) -> None:
-        self._clean = lru_cache(maxsize=None)(normaliser(normaliser_name))  # rows are many, terms few
-        self._spelled: dict[str, tuple[str, str, str]] = {}
+        clean = lru_cache(maxsize=None)(normaliser(normaliser_name))  # forgotten with this call
+        spelled: dict[str, tuple[str, str, str]] = {}
         self.spellings: set[str] = set()
         """As the rows write them."""
         for row in board:
             if row.term:
                 self.spellings.add(row.term)
-                first = self._spelled.get(term := self._clean(row.term))
+                first = spelled.get(term := clean(row.term))
                 if first is None or row.id < first[0]:
-                    self._spelled[term] = (row.id, row.term, row.entity_category or "")
-        self.index = TermIndex([named for _, *named in self._spelled.values()], normaliser_name)
-
-    def name_of(self, spelling: str) -> str:
-        """What the term is called that is written so; a spelling that no row has is its own name."""
-        return self._spelled.get(self._clean(spelling), ("", spelling))[1]
+                    spelled[term] = (row.id, row.term, row.entity_category or "")
+        self.index = TermIndex([named for _, *named in spelled.values()], normaliser_name)
+        named_first = {term_key(term): term for _, term, _ in sorted(spelled.values(), reverse=True)}
+        self.names = {spelling: named_first[term_key(spelling)] for spelling in self.spellings}
+        """What the term of each spelling is called: as one it is counted, whichever normaliser tells two apart."""
 
     def unsaid(self, said: Words, heard: Words) -> list[str]:
         """Listed terms heard more often than said, one entry each time. Counted by the row, as KER on a board is."""

@@ -201,7 +201,7 @@ def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | N
     from clinical_asr.cli.console import progress
     from clinical_asr.cli.engines import transcriber
     from clinical_asr.finetune import Recordings
-    from clinical_asr.hypotheses import transcribe_rows
+    from clinical_asr.hypotheses import hear, is_heard
     from clinical_asr.jsonl import read_rows
     from clinical_asr.records import Hypothesis, LedgerEntry
     from clinical_asr.self_texts import bare_rows, lacks_texts, require_own, spoken
@@ -211,10 +211,10 @@ def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | N
     r.in_one_process("transcribing --replay, which has no texts,")
     rows, failed = bare_rows(manifest)
     hyps, ledger = (output.with_name(f"{output.stem}.{name}.jsonl") for name in ("replay", "replay_ledger"))
-    if not hyps.exists():
-        transcribe_rows(rows, manifest.parent, transcriber(base), hyps, ledger, progress=progress)
-    heard = read_rows(hyps, Hypothesis)
-    require_own(heard, read_rows(ledger, LedgerEntry), rows, base_digest(base), hyps)
+    if not is_heard(hyps):
+        hear(rows, manifest.parent, transcriber(base), hyps, ledger, progress=progress)
+    heard, fates = read_rows(hyps, Hypothesis), read_rows(ledger, LedgerEntry) if ledger.is_file() else []
+    require_own(heard, fates, rows, base_digest(base), hyps)
     told, silent = spoken(heard, rows)
     left_out = f"{len(rows) + len(failed) - len(told)} left out ({len(silent)} silent)"
     typer.echo(f"replay: the base's own texts for {len(told)} rows, {left_out}: {ledger}")

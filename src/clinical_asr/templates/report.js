@@ -1,6 +1,6 @@
 (() => {
   "use strict";
-  const { kind: page, names, facets, rows } = JSON.parse(document.getElementById("data").textContent);
+  const { kind: page, names, facets, rows, spellings } = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const list = at("list"), search = at("search"), sort = at("sort"), more = at("more"), form = document.querySelector(".filters");
   const CHUNK = 60;
@@ -116,8 +116,8 @@
     search.value = "";
     refresh();
   };
-  // A table of one category may know a term by another spelling than the whole board does.
-  const named = (name, value) => (name === "term" && rows.find((row) => row.written === value)?.term) || value;
+  // A table of some rows may know a term by another spelling than the whole board does.
+  const named = (name, value) => (name === "term" && Object.hasOwn(spellings, value) ? spellings[value] : value);
   const choose = (pairs) => {
     clear();
     for (const [name, value] of pairs) if (selects[name]) picked[name] = named(name, value);

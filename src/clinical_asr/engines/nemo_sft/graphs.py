@@ -18,13 +18,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from clinical_asr.engines.nemo_sft.mels import Mels, fixed
-from clinical_asr.engines.nemo_sft.recorder import Recorder, padded, undisturbed, what_is_there_stays
+from clinical_asr.engines.nemo_sft.recorder import Place, Recorder, padded, undisturbed, what_is_there_stays
 from clinical_asr.engines.nemo_sft.sharing import normalised
 from clinical_asr.records import Seconds
 
 Then = Callable[[], None]
-Place = Mapping[str, Any]
-"""Memory pool and stream of a recording."""
 Seams = Mapping[int, Then]
 """Layers of the encoder, and what is done once the gradients of each and of all above it are found."""
 
@@ -90,11 +88,8 @@ class Graphs(Recorder):
         import torch
 
         torch.cuda.empty_cache()  # while a graph is recorded nothing can be given back, and a small card needs it
-        if self.pool is None:  # memory of a pool is reused on the stream it was taken on, and on no other
-            self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
-        place = {"pool": self.pool, "stream": self.stream}
         wide = signal.new_zeros(*signal.shape[:2], frames)
-        return Recording(self.module, self.forward, wide, length, place, self.seams)
+        return Recording(self.module, self.forward, wide, length, self.reserved(), self.seams)
 
 
 class Recording:

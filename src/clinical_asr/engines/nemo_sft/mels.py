@@ -47,7 +47,7 @@ class Recording:
             mels.forward(input_signal=signal.clone(), length=length)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self.graph, **mels.reserved(), capture_error_mode="thread_local"):
             self.output, self.frames = mels.forward(input_signal=self.signal, length=self.length)
 
     def __call__(self, signal: Any, length: Any) -> Any:

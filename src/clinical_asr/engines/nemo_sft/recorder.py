@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 FRAMES = 128
 """Of features, 10 ms each, to whose multiple a batch is padded: seven graphs serve clips of 2 to 10 s. Each takes half
 a second to record; with half as many frames a step would take a millisecond less (docs/lab-notes.md)."""
+Place = Mapping[str, Any]
+"""Memory pool and stream of recordings."""
 WARM_UP = 3
 """Steps before the first recording: libraries make their plans."""
 
@@ -22,7 +24,7 @@ class Recorder:
         self.beside = [self]
         self.forward = module.forward
         self.recorded: dict[int, Any] = {}
-        self.pool: Any = None
+        self.place: Place = {}
         self.eager = 0
 
     def __call__(self, **inputs: Any) -> Any:
@@ -52,6 +54,14 @@ class Recorder:
         """Have a recording for this shape. Raises RuntimeError if something cannot be recorded."""
         raise NotImplementedError
 
+    def reserved(self) -> Place:
+        """Where all shapes are recorded: memory of a pool is reused on the stream it was taken on, and on no other."""
+        import torch
+
+        if not self.place:
+            self.place = {"pool": torch.cuda.graph_pool_handle(), "stream": torch.cuda.Stream()}
+        return self.place
+
     def _give_up(self, error: RuntimeError) -> None:
         import torch
 
@@ -70,7 +80,7 @@ class Recorder:
     def clear(self) -> None:
         """Give the graphs' memory back."""
         self.recorded.clear()
-        self.pool = None
+        self.place = {}
 
 
 @contextmanager
