@@ -160,12 +160,18 @@ def recommended() -> list[str]:
     return [*told, *AFTER.values(), *re.findall(r'"(clinical-asr [^"]+)"', source)]
 
 
-@pytest.mark.parametrize("command", sorted(set(recommended())))
-def test_a_recommended_command_exists_with_its_options(command: str) -> None:
+def found(command: str) -> tuple[Any, list[str]]:
+    """What a command line leads to, as far as there are commands, and the words that are left."""
     place: Any = typer.main.get_command(app)
     words = shlex.split(command)[1:]
     while words and words[0] in getattr(place, "commands", {}):
         place = place.commands[words.pop(0)]
+    return place, words
+
+
+@pytest.mark.parametrize("command", sorted(set(recommended())))
+def test_a_recommended_command_exists_with_its_options(command: str) -> None:
+    place, words = found(command)
     assert not hasattr(place, "commands"), f"{command}: no such command"
     options = {name for parameter in place.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import typer
 from typer.testing import CliRunner
 
 import test_suspects
@@ -29,7 +28,7 @@ from clinical_asr.riva_service import HOSTED
 from clinical_asr.round_trip import clearances_of, cycle_of, suspects_path, without_suspects
 from clinical_asr.situation import Situation
 from clinical_asr.suspects import Clearance
-from test_advise import recommended, run
+from test_advise import found, recommended, run
 
 # --- a key goes to the service it is for ------------------------------------------------------------------------------
 
@@ -255,10 +254,7 @@ def test_no_placeholder_is_left_in_what_is_said() -> None:
 
 @pytest.mark.parametrize("command", sorted(set(recommended())))
 def test_a_recommended_command_names_all_that_it_requires(command: str) -> None:
-    place: Any = typer.main.get_command(app)
-    words = shlex.split(command)[1:]
-    while words and words[0] in getattr(place, "commands", {}):
-        place = place.commands[words.pop(0)]
+    place, words = found(command)
     required = [p for p in place.params if p.required and p.param_type_name == "option"]
     assert not [option.name for option in required if not set(option.opts) & set(words)]
 

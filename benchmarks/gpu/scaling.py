@@ -24,6 +24,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path += [str(ROOT / "tests"), str(HERE)]
+SLOWLY = "learning_rate: 1.0e-5\n"
+"""At the recipe's own rate random weights may say nothing but blanks after a step, and the run is broken off."""
 AGREE = {"tiny": 2e-3, "parakeet": 2e-2}
 """Largest relative difference of an epoch's loss: fp32 and bf16 noise after some dozens of updates."""
 
@@ -41,12 +43,9 @@ def write_data(folder: Path, rows: int, seconds_a_letter: float) -> Path:
 
 
 def write_recipe(path: Path, batch: int, epochs: int) -> Path:
-    """The published recipe without what is drawn anew by each process, so that curves can be compared.
-
-    At the recipe's own rate random weights may say nothing but blanks after a step, and the run is broken off.
-    """
-    still = "distortion: false\nfreeze_batch_norm: true\nlearning_rate: 1.0e-5\n"
-    path.write_text(f"epochs: {epochs}\nbatch_size: {batch}\n{still}")
+    """The published recipe without what is drawn anew by each process, so that curves can be compared."""
+    still = "distortion: false\nfreeze_batch_norm: true\n"
+    path.write_text(f"epochs: {epochs}\nbatch_size: {batch}\n{still}{SLOWLY}")
     return path
 
 

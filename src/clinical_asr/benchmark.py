@@ -16,13 +16,7 @@ from clinical_asr.cycle import Cycle, account, file_digest
 from clinical_asr.errors import ConfigError
 from clinical_asr.finetune import Recordings, require_apart
 from clinical_asr.jsonl import iter_objects, read_json, read_rows, write_csv, write_json, write_rows
-from clinical_asr.records import (
-    ClinicalUtterance,
-    Hypothesis,
-    Pronunciation,
-    Term,
-    Utterance,
-)
+from clinical_asr.records import ClinicalUtterance, Hypothesis, Pronunciation, Term, Utterance
 from clinical_asr.relocation import seen_from
 from clinical_asr.rendering import render
 from clinical_asr.request import Engines, Request
