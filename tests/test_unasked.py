@@ -12,7 +12,7 @@ pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from clinical_asr.engines.nemo_sft import unasked  # noqa: E402
+from clinical_asr.engines.nemo_sft import kernels, unasked  # noqa: E402
 from clinical_asr.engines.nemo_sft.tdt_loss import device_agnostic_tdt_loss  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
 
@@ -155,3 +155,13 @@ def test_nobody_waits_for_the_gpu(model: Any, monkeypatch: pytest.MonkeyPatch) -
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert inputs["encoder_outputs"].grad.isfinite().all()
+
+
+@on_gpu
+def test_steps_call_what_was_compiled(model: Any) -> None:
+    """Asked by ``test_kernels`` too, which looks whether anything was compiled for it."""
+    kernels.remembered()
+    with unasked.unasked(model):
+        for omega in (0.0, 1.0):
+            model.loss._loss.omega = omega
+            assert all(part.isfinite().all() for part in learnt(model, model.joint))

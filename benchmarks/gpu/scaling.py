@@ -49,15 +49,22 @@ def write_recipe(path: Path, batch: int, epochs: int) -> Path:
     return path
 
 
+class Refused(SystemExit):
+    """The command ended with exit code 2; its last line says why."""
+
+
 def finetuned(base: Path, data: Path, recipe: Path, *more: str) -> dict[str, Any]:
-    """One fine-tuning through the command line; what it wrote down of itself. Raises SystemExit if it failed."""
+    """One fine-tuning through the command line; what it wrote down of itself. Raises Refused, else SystemExit."""
     name = "-".join([recipe.stem, *(word.strip("-") for word in more)]).replace(":", "-")
     output = data.parent / name / "adapted.nemo"
     command = [
         sys.executable, "-m", "clinical_asr", "finetune", "--train", str(data / "train.jsonl"), "--validation",
         str(data / "validation.jsonl"), "--base", str(base), "--recipe", str(recipe), "--output", str(output), *more,
     ]  # fmt: skip
-    done = subprocess.run(command, check=False)
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    sys.stderr.write(done.stderr)
+    if done.returncode == 2:
+        raise Refused(done.stderr.splitlines()[-1])
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}; nothing to record")
     return dict(json.loads(output.with_name("training_run_info.json").read_text()))

@@ -147,12 +147,17 @@ class _Kept:
 _kept = _Kept()
 
 
-def import_nemo() -> None:
-    """Import NeMo without its banners. Raises MissingDependency."""
+def give_numpy_its_rows_back() -> None:
+    """A name that numpy 2.4 has dropped; an older numba-cuda needs it to compile the TDT loss."""
     import numpy as np
 
-    if not hasattr(np, "row_stack"):  # gone in numpy 2.4; older numba-cuda needs it to compile the TDT loss
+    if not hasattr(np, "row_stack"):
         np.row_stack = np.vstack
+
+
+def import_nemo() -> None:
+    """Import NeMo without its banners. Raises MissingDependency."""
+    give_numpy_its_rows_back()
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), compiler_on_first_call():

@@ -105,10 +105,12 @@ def transcriber(path: Path, name: str = "", batch_size: int = 128, precision: st
 
 
 def kept_transcriber(path: Path, name: str = "") -> Transcriber:
-    """As :func:`transcriber`; fine-tuning, which begins from the same base, need not read it again."""
+    """As :func:`transcriber`; fine-tuning, which begins from the same base, need not read it again, nor compile."""
     from clinical_asr.engines.nemo_asr import NemoTranscriber
+    from clinical_asr.engines.nemo_sft import kernels
 
     quiet()
+    kernels.begin()
     return NemoTranscriber(path, name=name, kept=True)
 
 
@@ -129,7 +131,7 @@ def trainer(fit: bool = False) -> TrainModel:
     With ``fit`` the longest rows are tried on the GPU before the first step. Raises ConfigError if torchrun's variables
     are incomplete, or for ``fit`` in several processes: they would have to be of one mind.
     """
-    from clinical_asr.engines.nemo_sft import train
+    from clinical_asr.engines.nemo_sft import kernels, train
     from clinical_asr.engines.nemo_sft.rehearsal import Gpu
     from clinical_asr.errors import ConfigError
     from clinical_asr.nemo_file import keep
@@ -137,6 +139,7 @@ def trainer(fit: bool = False) -> TrainModel:
     quiet()
     world = processes()
     if world.size == 1:
+        kernels.begin()
         return partial(train, card=Gpu() if fit else None, hand_over=keep)
     if fit:
         raise ConfigError("works in one process only", "--fit", "leave it out: a batch that is too large is halved")

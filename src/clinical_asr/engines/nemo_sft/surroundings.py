@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from clinical_asr.engines.nemo_sft import kernels
 from clinical_asr.engines.nemo_sft.graphs import graphed
 from clinical_asr.engines.nemo_sft.sharing import Share
 from clinical_asr.engines.nemo_sft.tdt_loss import device_agnostic_tdt_loss
@@ -113,22 +114,12 @@ def masks_of(model: Any, run: Run) -> Iterator[None]:
         model.spec_augmentation = masks
 
 
-def remember_kernels() -> None:
-    """NeMo's transducer losses are compiled in the first step; from the second run on numba finds them on the disk."""
-    from nemo.collections.asr.parts.numba.rnnt_loss.utils import rnnt_helper
-    from nemo.collections.asr.parts.numba.rnnt_loss.utils.cuda_utils import gpu_rnnt_kernel, reduce
-
-    for kernel in (value for room in (gpu_rnnt_kernel, reduce, rnnt_helper) for value in vars(room).values()):
-        with suppress(RuntimeError):  # no folder to write into: compiled each time, as ever
-            getattr(kernel, "enable_caching", bool)()
-
-
 @contextmanager
 def loss_for(model: Any, run: Run) -> Iterator[None]:
     """NeMo's own loss on CUDA, asking it nothing if it is a TDT's; on CPU a transducer's joint is computed unfused and
     TDT gets the any-device loss."""
     if run.device == "cuda" or run.architecture.decoder == "ctc":
-        remember_kernels()
+        kernels.remembered()
         with unasked(model) if run.device == "cuda" else nullcontext():
             yield
         return
