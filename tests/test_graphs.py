@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 from clinical_asr.engines.nemo_sft import graphs, mels  # noqa: E402
 from clinical_asr.engines.nemo_sft.recorder import padded  # noqa: E402
+from clinical_asr.engines.nemo_sft.rehearsal import Gpu  # noqa: E402
 from clinical_asr.nemo_file import restore  # noqa: E402
 from trained import curve, examples  # noqa: E402
 
@@ -142,6 +143,38 @@ def test_what_cannot_be_recorded_is_trained_plainly(job: TrainingJob, monkeypatc
     monkeypatch.setattr(graphs, "counted", spoil)
     losses, report = curve(changed(job, distortion=True), graphs=True)
     assert len(losses) == curve_length(job) and any("steps are not recorded" in note for note in report.notes)
+
+
+@on_gpu
+def test_a_gpu_too_full_for_a_recording_gets_half_the_batch(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs take memory that PyTorch's allocator does not know, so what they say of it is no error of its."""
+    counted, said = graphs.counted, ["CUDA error: out of memory"]
+
+    def full(encoder: Any, inside: Any) -> Any:
+        if said:
+            raise RuntimeError(said.pop())
+        return counted(encoder, inside)
+
+    monkeypatch.setattr(graphs, "counted", full)
+    _, report = curve(job, graphs=True)
+    assert report.batch_size == job.config.batch_size // 2
+    assert not any("not recorded" in note for note in report.notes)
+
+
+@on_gpu
+def test_what_graphs_keep_is_memory_that_a_step_needs() -> None:
+    """It counts as allocated only while a graph is recorded."""
+    card, size = Gpu(), 2**28
+    before = torch.cuda.memory_allocated()
+    given = torch.zeros(size, dtype=torch.uint8, device="cuda")
+    card.reset()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = (given + 1) * 2
+    card.look()
+    more = torch.zeros(2 * size, dtype=torch.uint8, device="cuda")
+    card.look()
+    assert card.peak() - before == pytest.approx(given.nbytes + 2 * kept.nbytes + more.nbytes, rel=0.1)
 
 
 def curve_length(job: TrainingJob) -> int:

@@ -30,7 +30,7 @@ class FakeCard:
 
     def __init__(self, gigabytes: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gigabytes, self.tried, self.trained = gigabytes, list[list[int]](), list[int]()
-        self._trying = False
+        self._trying, self.looks = False, 0
         collate = Batches._collate
 
         def seen(batches: Batches, batch: list[int]) -> Any:
@@ -47,6 +47,9 @@ class FakeCard:
 
     def reset(self) -> None:
         self._trying = not self._trying
+
+    def look(self) -> None:
+        self.looks += 1
 
     def peak(self) -> int:
         return (2 + len(self.tried[-1])) * GIGABYTE
@@ -66,7 +69,7 @@ def test_a_batch_that_fits_is_tried_and_leaves_no_trace(
     report = train(job, card=card)
     longest = sorted(job.examples, key=lambda example: -example.duration)[:4]
     assert [[job.examples[index] for index in batch] for batch in card.tried] == [longest] * STEPS
-    assert sum(card.trained) == 9 and report.batch_size == 4
+    assert card.looks == STEPS and sum(card.trained) == 9 and report.batch_size == 4
     assert "the longest 4 rows need 6.0 of 10.0 GiB" in report.notes
     one, other = weights(job.output), weights(plain.output)
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

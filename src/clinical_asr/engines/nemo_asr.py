@@ -12,6 +12,7 @@ from clinical_asr.config import TranscriptionConfig
 from clinical_asr.engines.nemo_asr_halves import THREADS, Halves, in_halves, renew_search
 from clinical_asr.errors import AudioError, FlywheelError, ModelError
 from clinical_asr.nemo_file import keep, restore
+from clinical_asr.out_of_memory import ran_out
 from clinical_asr.speech import read_stored
 from clinical_asr.wav import Stored, scaled
 from clinical_asr.workers import in_threads
@@ -122,7 +123,7 @@ class NemoTranscriber:
     def _give_back_memory(self, error: Exception, size: int) -> None:
         import torch
 
-        if isinstance(error, torch.OutOfMemoryError):
+        if ran_out(error):
             if self.halves is None:  # they do so themselves, and see to it that no other thread is searching
                 renew_search(self.model)
             torch.cuda.empty_cache()

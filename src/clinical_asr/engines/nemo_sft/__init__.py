@@ -42,6 +42,7 @@ from clinical_asr.engines.nemo_sft.surroundings import (
 from clinical_asr.engines.nemo_sft.tdt_loss import DESCRIPTION
 from clinical_asr.errors import ConfigError, TrainingError
 from clinical_asr.nemo_file import Architecture, import_nemo, restore
+from clinical_asr.out_of_memory import ran_out
 from clinical_asr.records import Seconds
 from clinical_asr.training import Candidate, Evaluate, Example, Margins, OnStep, TrainingJob, TrainingReport, strongest
 
@@ -223,7 +224,6 @@ def _fit(
 
 
 def _lightning_fit(run: Run, model: Any, keeper: Keeper | LongestRows, epochs: int, scratch: str) -> None:
-    import torch
     from lightning.pytorch import Trainer
 
     trainer = Trainer(
@@ -248,7 +248,9 @@ def _lightning_fit(run: Run, model: Any, keeper: Keeper | LongestRows, epochs: i
         model.train()
         with recorded(model, run, keeper.share), unlogged(model), staying(model):
             trainer.fit(model, train_dataloaders=keeper.batches)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
         raise MemoryError(str(error)) from None
     except SystemExit as stop:
         if not isinstance(stop.__context__, KeyboardInterrupt):

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from clinical_asr.out_of_memory import ran_out
+
 FRAMES = 128
 """Of features, 10 ms each, to whose multiple a batch is padded: seven graphs serve clips of 2 to 10 s. Each takes half
 a second to record; with half as many frames a step would take a millisecond less (docs/lab-notes.md)."""
@@ -63,16 +65,17 @@ class Recorder:
         return self.place
 
     def _give_up(self, error: RuntimeError) -> None:
+        """Raises ``error`` again if memory ran out: half a batch that is recorded beats a whole one that is not."""
         import torch
 
-        if isinstance(error, torch.OutOfMemoryError):
-            raise error
         draws = torch.cuda.default_generators[torch.cuda.current_device()]
         fresh = torch.Generator("cuda")  # a recording that breaks off leaves the old state waiting for its end
         fresh.set_state(draws.get_state())
         draws.graphsafe_set_state(fresh.graphsafe_get_state())
         for recorder in self.beside:  # what was recorded before draws from the old state
             recorder.clear()
+        if ran_out(error):
+            raise error
         what = type(self.module).__name__
         self.notes.append(f"steps are not recorded: {what}: {' '.join(str(error).split())[:160]}")
         self.eager = -(10**9)

@@ -36,13 +36,20 @@ class Card(Protocol):
         """Forget the peak so far, and give back what is not in use."""
         ...
 
+    def look(self) -> None:
+        """Take note of what the batch that has just passed needed."""
+        ...
+
     def peak(self) -> int:
-        """The largest allocation since :meth:`reset`."""
+        """The most that a batch needed since :meth:`reset`."""
         ...
 
 
 class Gpu:
     """The CUDA device of this process, which may be shared: what others hold is not available."""
+
+    def __init__(self) -> None:
+        self.most = self.idle = 0
 
     def available(self) -> int | None:
         import torch
@@ -57,11 +64,19 @@ class Gpu:
 
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+        self.most = self.idle = 0
 
-    def peak(self) -> int:
+    def look(self) -> None:
+        """What graphs keep for themselves counts as allocated only while they are recorded, but nobody else gets it."""
         import torch
 
-        return int(torch.cuda.max_memory_allocated())
+        self.most = max(self.most, torch.cuda.max_memory_allocated() + self.idle)
+        torch.cuda.reset_peak_memory_stats()
+        kept = (each for each in torch.cuda.memory_snapshot() if each["segment_pool_id"] != (0, 0))
+        self.idle = sum(segment["total_size"] - segment["allocated_size"] for segment in kept)
+
+    def peak(self) -> int:
+        return self.most
 
 
 def rehearse(keeper: Keeper, model: Any, fit: Callable[[Any], None], card: Card) -> str:
@@ -73,7 +88,7 @@ def rehearse(keeper: Keeper, model: Any, fit: Callable[[Any], None], card: Card)
     available = card.available()
     if available is None:
         return "nothing to fit: there is no GPU"
-    before, longest = weights_of(model), LongestRows(keeper)
+    before, longest = weights_of(model), LongestRows(keeper, card)
     card.reset()
     try:
         fit(longest)
@@ -102,8 +117,8 @@ def verdict(peak: int, available: int, rows: int) -> str:
 class LongestRows:
     """Stands in for a :class:`Keeper`: the same batch again and again, nothing judged, counted or kept."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self.keeper, self.batches, self.share = keeper, self, keeper.share
+    def __init__(self, keeper: Keeper, card: Card) -> None:
+        self.keeper, self.card, self.batches, self.share = keeper, card, self, keeper.share
         examples, size = keeper.batches.examples, keeper.config.batch_size
         self.rows = sorted(range(len(examples)), key=lambda index: -examples[index].duration)[:size]
 
@@ -133,6 +148,7 @@ class LongestRows:
 
     def end_batch(self, model: Any, loss: Any, rows: int, number: int) -> None:
         """Nobody asks for the loss."""
+        self.card.look()
 
     def end_epoch(self, trainer: Any, model: Any) -> None:
         """Nothing is judged."""

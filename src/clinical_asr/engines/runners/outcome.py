@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from clinical_asr import out_of_memory
 from clinical_asr.bases import adopt
 from clinical_asr.config import TrainingConfig, halved
 from clinical_asr.engines.runners import stock
@@ -16,8 +17,7 @@ from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
 _LOADED = re.compile(r"Dataset (?:successfully )?loaded with (\d+) (?:files|items)")
 _SCORED = re.compile(r"val_wer=([0-9.]+?)-epoch=(\d+)")
 _NO_MEMORY = re.compile(
-    "CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|CUDA error: out of memory"
-    "|a GPU's memory is too small for its share"  # said by one of several processes of this package
+    f"{out_of_memory.WORDS}|a GPU's memory is too small for its share"  # said by one of several processes of ours
 )
 _KILLED = re.compile(r"^\s*traceback : (Signal \d+ .*)", re.MULTILINE)
 _FOR_HELP = re.compile(r"(Run|See) '(docker|podman) .*--help'")
