@@ -647,6 +647,16 @@ def test_from_manifest_to_decision_on_a_tiny_model(tones: Path, tiny_nemo: Path,
 
 
 @pytest.mark.nemo
+def test_what_is_trained_on_cannot_judge(tones: Path, tiny_nemo: Path, tmp_path: Path, cli: Cli) -> None:
+    manifest, tuned = tones / "manifest.jsonl", tmp_path / "adapted_model.nemo"
+    ran = cli("finetune", "--train", manifest, "--validation", manifest, "--base", tiny_nemo, "--recipe", "smoke",
+              "--output", tuned)  # fmt: skip
+    assert ran.code == 2 and ran.err.startswith(f"error: --validation {manifest}: row ")
+    assert f" stands in --train {manifest} as well; take it out of one of the two" in ran.err
+    assert not tuned.exists()
+
+
+@pytest.mark.nemo
 def test_interrupted_training_says_so(
     tones: Path, tiny_nemo: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -655,8 +665,7 @@ def test_interrupted_training_says_so(
 
     monkeypatch.setattr("clinical_asr.cli.tune.steps", lambda what: press_ctrl_c)
     manifest, tuned = tones / "manifest.jsonl", tmp_path / "adapted_model.nemo"
-    ran = cli("finetune", "--train", manifest, "--validation", manifest, "--base", tiny_nemo, "--recipe", "smoke",
-              "--output", tuned)  # fmt: skip
+    ran = cli("finetune", "--train", manifest, "--base", tiny_nemo, "--recipe", "smoke", "--output", tuned)
     assert ran.code == 130 and "interrupted: the same command again continues" in ran.err
     assert not tuned.exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -141,17 +141,52 @@ def test_a_selection_that_is_given_chooses_whatever_was_to_be_spoken(tmp_path: P
     assert {example.id for example in works.job.selection_guard} == ids(given)
 
 
+@pytest.mark.parametrize("kind", ["guard", "replay", "selection"])
+def test_a_benchmark_is_no_general_speech(tmp_path: Path, kind: str) -> None:
+    _, first, _ = run(tmp_path / "one")
+    old, works = first.manifest, Works()
+    order = {"manifest": old, "terms": None, "recipe": CHOOSES}
+    with pytest.raises(ConfigError, match=f"--{kind} {old}: row .* stands in --manifest {old} as well"):
+        run(tmp_path / "two", works, **order, **{kind: old})
+    assert works.calls == {}, "nothing is heard before"
+    other = speech(tmp_path / "speech", "s")
+    assert run(tmp_path / "two", works, **order, **{kind: other})[1].decision.exists()
+
+
+def test_a_benchmark_that_is_spoken_here_is_no_general_speech_either(tmp_path: Path) -> None:
+    """The same terms in the same voices give the same clips again."""
+    _, first, _ = run(tmp_path / "one")
+    plain = first.folder / "plain.jsonl"
+    rows = [
+        {name: row[name] for name in ("audio_filepath", "text", "duration")} for _, row in iter_objects(first.manifest)
+    ]
+    plain.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ConfigError, match=f"--guard {plain}: row .* stands in .*two/cycles/cycle1/manifest"):
+        run(tmp_path / "two", guard=plain)
+
+
+@pytest.mark.parametrize("learnt", ["train", "replay"])
 @pytest.mark.parametrize("side", ["selection_guard", "validation"])
 @pytest.mark.parametrize("text", ["", "said otherwise"], ids=["the same row", "the same recording"])
-def test_finetune_refuses_to_replay_what_chooses_or_is_held_out(tmp_path: Path, side: str, text: str) -> None:
-    rows = [Utterance(**fields) for _, fields in iter_objects(speech(tmp_path / "speech", "s", 4))]
-    other = [replace_text(row, text) if text else row for row in rows[2:]]
-    works, name = Works(), side.replace("_", " ")
-    with pytest.raises(ConfigError, match=f"{name}: row {other[0].id} .* stands in replay as well"):
-        finetuned(tmp_path, works, replay=rows, **{side: other})
+def test_finetune_refuses_to_learn_from_what_chooses_or_is_held_out(
+    tmp_path: Path, learnt: str, side: str, text: str
+) -> None:
+    rows = [Utterance(**fields) for _, fields in iter_objects(speech(tmp_path / "speech", "s", 6))]
+    other = [replace_text(row, text) if text else row for row in rows[2:4]]
+    works, name, general = Works(), side.replace("_", " "), {"replay": rows[4:]}
+    with pytest.raises(ConfigError, match=f"{name}: row {other[0].id} .* stands in {learnt} as well"):
+        finetuned(tmp_path, works, **general | {learnt: rows[:4], side: other})
     assert works.calls == {}
-    finetuned(tmp_path, works, replay=rows[:2], **{side: other})
+    finetuned(tmp_path, works, **general | {learnt: rows[:2], side: other})
     assert works.calls == {"train": 1}
+
+
+def test_what_is_trained_on_may_stand_among_the_rows_to_replay_and_is_not_drawn(tmp_path: Path) -> None:
+    rows = [Utterance(**fields) for _, fields in iter_objects(speech(tmp_path / "speech", "s", 6))]
+    works = Watched()
+    finetuned(tmp_path, works, train=rows[:3], replay=rows, validation=[])
+    replayed = {example.id for example in works.job.examples if example.replayed}
+    assert replayed and replayed <= {row.id for row in rows[3:]}
 
 
 def replace_text(row: Utterance, text: str) -> Utterance:
@@ -164,8 +199,8 @@ def finetuned(folder: Path, works: Works, **rows: list[Utterance]) -> None:
     sides = {name: Recordings(side, folder / "speech") for name, side in rows.items()}
     lesson = [Utterance(audio_filepath=f"{n}.wav", text="hello", duration=1.0, id=f"c{n}") for n in range(4)]
     finetune(
-        Base("mini", Path("mini.nemo"), "b" * 64), TrainingConfig(name="fake", epochs=1), Recordings(lesson),
-        sides.get("validation", Recordings()), sides["replay"],
+        Base("mini", Path("mini.nemo"), "b" * 64), TrainingConfig(name="fake", epochs=1, replay_ratio=1.0),
+        sides.get("train", Recordings(lesson)), sides.get("validation", Recordings()), sides["replay"],
         Outputs(folder / "adapted_model.nemo", folder / "info.json", folder / "ledger.jsonl"),
         works.train, lambda model, audio, *, exact=False: {},
         selection_guard=sides.get("selection_guard", Recordings()),

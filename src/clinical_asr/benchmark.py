@@ -160,25 +160,23 @@ GENERAL = ("guard", "replay", "selection")
 
 
 def require_general_apart(cycle: Cycle, request: Request, made: Mapping[str, Sequence[Utterance]] = NOTHING) -> None:
-    """No recording may stand in two of guard set, replay and selection. Raises ConfigError.
+    """No recording may stand in two of benchmark, guard set, replay and selection. Raises ConfigError.
 
     Looks at the rows just ``made``, else at those that this cycle has, else at the file that was given. The package's
     own sentences are apart.
     """
     if any(getattr(request, kind) for kind in GENERAL):
-        require_apart(dict(_general_side(cycle, request, kind, made.get(kind)) for kind in GENERAL))
+        sides = [_side(cycle.manifest, "manifest", request.manifest, None)]
+        sides += [_side(cycle.general_manifest(kind), kind, getattr(request, kind), made.get(kind)) for kind in GENERAL]
+        require_apart(*({side.source: side} for side in sides))
 
 
-def _general_side(
-    cycle: Cycle, request: Request, kind: str, made: Sequence[Utterance] | None
-) -> tuple[str, Recordings]:
-    """How a person knows one side of general speech, and its rows."""
-    given: Path | None = getattr(request, kind)
-    own = cycle.general_manifest(kind)
+def _side(own: Path, kind: str, given: Path | None, made: Sequence[Utterance] | None) -> Recordings:
+    """Rows of one side, and how a person knows it."""
     name = f"--{kind} {given}" if given else str(own)
     if made is None and not own.exists():
-        return name, Recordings(_unchecked(given), given.parent) if given else Recordings()
-    return name, Recordings(read_rows(own, Utterance) if made is None else made, cycle.general)
+        return Recordings(_unchecked(given), given.parent, name) if given else Recordings(source=name)
+    return Recordings(read_rows(own, Utterance) if made is None else made, own.parent, name)
 
 
 def _unchecked(path: Path) -> list[Utterance]:

@@ -71,9 +71,9 @@ def finetune(
     ``config.replay_ratio`` for each clinical one, never a row that also stands in another set.
 
     Raises TrainingError if the engine did not train exactly the declared rows, ConfigError if replay is asked for and
-    there is none, or if a recording stands in two of replay, selection guard and validation.
+    there is none, or if a recording that is learnt from chooses or judges as well, or one that chooses judges.
     """
-    require_apart({"replay": replay, "selection guard": selection_guard, "validation": validation})
+    require_apart({"train": train, "replay": replay}, {"selection guard": selection_guard}, {"validation": validation})
     parts = parts_of(config, train, validation, replay, selection_guard)
     selecting = parts["selection"].rows
     ledger = [_fate(row, config, {row.id for row in selecting}) for row in train.rows]
@@ -152,21 +152,23 @@ def divide(rows: Sequence[Utterance], config: TrainingConfig) -> tuple[list[Utte
     return [row for row in usable if row.id not in chosen], [row for row in usable if row.id in chosen]
 
 
-def require_apart(sides: Mapping[str, Recordings]) -> None:
-    """Refuse a row, or its recording under another text, that stands in two of these; the keys say where they are from.
+def require_apart(*uses: Mapping[str, Recordings]) -> None:
+    """Refuse a row, or its recording under another text, that is put to two uses; keys name sides without a source.
 
     What a model was trained on or chosen by says nothing when it is judged on it. Raises ConfigError.
     """
-    filled = {name: side for name, side in sides.items() if side.rows}
-    seen: dict[str, str] = {}
-    for name, side in filled.items() if len(filled) > 1 else ():
+    filled = [use for use in uses if any(side.rows for side in use.values())]
+    seen: dict[str, tuple[int, str]] = {}
+    sides = [(use, name, side) for use, named in enumerate(filled) for name, side in named.items()]
+    for use, name, side in sides if len(filled) > 1 else ():
+        mine = (use, side.source or name)
         for row, digest in _digests(side):
             known = row.id or row_id(digest, row.text)
             for key in filter(None, (row.id, digest)):
-                if (other := seen.setdefault(key, name)) != name:
-                    what = f"row {known} ({row.audio_filepath}) stands in {other} as well"
+                if (other := seen.setdefault(key, mine))[0] != use:
+                    what = f"row {known} ({row.audio_filepath}) stands in {other[1]} as well"
                     mend = "take it out of one of the two: what is learnt from, chosen by and judged on must be apart"
-                    raise ConfigError(what, name, mend)
+                    raise ConfigError(what, mine[1], mend)
 
 
 def _digests(side: Recordings) -> Iterator[tuple[Utterance, str]]:

@@ -42,6 +42,8 @@ class Recordings:
 
     rows: Sequence[Utterance] = ()
     folder: Path = Path()
+    source: str = ""
+    """How a person knows the manifest, if there is one."""
 
     def audio(self, row: Utterance) -> Path:
         """Where the recording of ``row`` lies."""

@@ -103,8 +103,7 @@ def learning_curve(
 
     Raises ConfigError if no held-out row has a term that is taught, if one is trained on, or if nothing can be halved.
     """
-    for name, side in {"train": train, "replay": replay}.items():
-        require_apart({name: side, "validation": held_out})
+    require_apart({"train": train, "replay": replay}, {"validation": held_out})
     taught = {term_key(term_of(row)) for row in train.rows} - {""}
     config, judged = cheap(config), [row for row in held_out.rows if term_key(term_of(row)) in taught]
     if not judged:

@@ -143,9 +143,9 @@ def finetune(
     path = resolve(base, sha256=sha256)
     inspect_base(path)
     start = _base(base, path)
-    learn, judge = (_recordings(side, data_root) for side in (train, validation))
+    learn, judge = _recordings("train", train, data_root), _recordings("validation", validation, data_root)
     general = _replay(replay, path, output, data_root)
-    weigh = _recordings(selection_guard, data_root)
+    weigh = _recordings("selection-guard", selection_guard, data_root)
     ledger = output.with_name(f"{output.stem}.ledger.jsonl")
     outputs = Outputs(model=output, info=output.with_name("training_run_info.json"), ledger=ledger)
     if learning_curve:
@@ -189,10 +189,12 @@ def _base(name: str, path: Path) -> Base:
     return Base(path.name if Path(name).is_file() else name, path, base_digest(path))
 
 
-def _recordings(manifest: Path | None, data_root: Path | None) -> Recordings:
+def _recordings(option: str, manifest: Path | None, data_root: Path | None) -> Recordings:
     from clinical_asr.finetune import Recordings
 
-    return Recordings(checked_rows(manifest, "auto", data_root), manifest.parent) if manifest else Recordings()
+    if manifest is None:
+        return Recordings()
+    return Recordings(checked_rows(manifest, "auto", data_root), manifest.parent, f"--{option} {manifest}")
 
 
 def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | None) -> Recordings:
@@ -207,7 +209,7 @@ def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | N
     from clinical_asr.self_texts import bare_rows, lacks_texts, require_own, spoken
 
     if manifest is None or not lacks_texts(manifest):
-        return _recordings(manifest, data_root)
+        return _recordings("replay", manifest, data_root)
     r.in_one_process("transcribing --replay, which has no texts,")
     rows, failed = bare_rows(manifest)
     hyps, ledger = (output.with_name(f"{output.stem}.{name}.jsonl") for name in ("replay", "replay_ledger"))
@@ -218,7 +220,7 @@ def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | N
     told, silent = spoken(heard, rows)
     left_out = f"{len(rows) + len(failed) - len(told)} left out ({len(silent)} silent)"
     typer.echo(f"replay: the base's own texts for {len(told)} rows, {left_out}: {ledger}")
-    return Recordings(told, manifest.parent)
+    return Recordings(told, manifest.parent, f"--replay {manifest}")
 
 
 def _is_done(outputs: Outputs, base: Base, config: TrainingConfig, parts: Mapping[str, Recordings]) -> bool:
