@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import board
 from clinical_asr.cli import app
+from clinical_asr.cycle import manifest_digest
 from clinical_asr.jsonl import write_rows
 from clinical_asr.records import Hypothesis
 
@@ -91,3 +92,49 @@ def test_the_story_of_another_model_is_refused_where_it_is_named(sides: list[str
     told = story(tmp_path / "told.json", "cc", rise=0.0)
     ran = run(*sides, *general(tmp_path), "--training-run-info", str(told))
     assert "told.json: is of model cc, the transcripts after are of bb; give the training" in str(ran.exception)
+
+
+def made_of(path: Path, trained: list[str], excluded: tuple[str, ...] = ()) -> Path:
+    """A story that names the rows that its model was trained on."""
+    told = json.loads(story(path, "bb", rise=0.0, rows=("r00239",)).read_text())
+    data = {"train": {"manifest_digest": manifest_digest(trained)}, "excluded": [{"id": id} for id in excluded]}
+    path.write_text(json.dumps({**told, "data": data}))
+    return path
+
+
+def test_a_split_that_the_model_was_not_trained_on_proves_nothing(sides: list[str], tmp_path: Path) -> None:
+    """Else rows that it learnt by heart could be called held out."""
+    rows = (tmp_path / "validation.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "train.jsonl").write_text("".join(rows[200:]))
+    (tmp_path / "validation.jsonl").write_text("".join(rows[:200]))
+    told = made_of(tmp_path / "training_run_info.json", [f"r{n:05d}" for n in range(201, 239)], ("r00200",))
+    ran = run(*sides, *general(tmp_path))
+    assert ran.exit_code == 0 and "not proven" not in ran.stdout, (
+        "one row chose, one was left out: the others are these"
+    )
+    made_of(told, [f"r{n:05d}" for n in range(150, 239)])
+    ran = run(*sides, *general(tmp_path))
+    assert str(ran.exception).startswith(f"{told}: tells of a model that was trained on other rows than this split's; ")
+
+
+def test_it_is_said_where_nobody_knows_what_the_model_was_trained_on(sides: list[str], tmp_path: Path) -> None:
+    ran = run(*sides, *general(tmp_path))
+    assert ran.exit_code == 0 and "that it was trained on this split is not proven" in ran.stdout
+
+
+def test_the_benchmark_is_no_guard_set(sides: list[str], tmp_path: Path) -> None:
+    ran = run(*sides, "--guard-before", str(tmp_path / "before.jsonl"), "--guard-after", str(tmp_path / "after.jsonl"))
+    assert "guard set: 240 of its rows stand in the benchmark as well, r00000 for one" in str(ran.exception)
+
+
+def test_a_margin_in_points_is_no_rate(sides: list[str], tmp_path: Path) -> None:
+    ran = run(*sides, *general(tmp_path), "--guard-margin", "0.3")
+    assert "--guard-margin: is a rise of WER: 0.003 is 0.3 points, 0.05 the most" in str(ran.exception)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cycles_own_decision_stays(sides: list[str], tmp_path: Path, named: bool) -> None:
+    (tmp_path / "request.json").write_text("{}")
+    ran = run(*sides, *general(tmp_path), *(["--output-folder", str(tmp_path)] if named else []))
+    assert f"{tmp_path}: is a cycle's folder" in str(ran.exception) and not (tmp_path / "decision.json").exists()
+    assert run(*sides, *general(tmp_path), "--output-folder", str(tmp_path / "mine")).exit_code == 0

@@ -19,7 +19,7 @@ from clinical_asr.finetune import Base, Outputs, Recordings, finetune
 from clinical_asr.jsonl import iter_objects, read_json, write_rows
 from clinical_asr.records import Decision, Utterance, row_id
 from clinical_asr.training import Evaluate, OnStep, TrainingJob, TrainingReport
-from wheel import KilledError, Recogniser, Works, engines, request
+from wheel import TERMS, KilledError, Recogniser, Works, engines, request
 
 CHOOSES = TrainingConfig(name="fake", epochs=1, replay_ratio=0.5, factors=(0.5, 1.0), selection_fraction=0.12)
 WORDS = {"drug": ("cefazolin", "apixaban", "enoxaparin", "tacrolimus", "ondansetron"), "lab": ("troponin",)}
@@ -205,6 +205,57 @@ def finetuned(folder: Path, works: Works, **rows: list[Utterance]) -> None:
         works.train, lambda model, audio, *, exact=False: {},
         selection_guard=sides.get("selection_guard", Recordings()),
     )  # fmt: skip
+
+
+# --- a cycle that is begun again --------------------------------------------------------------------------------------
+
+
+def test_rows_that_failed_once_are_heard_by_the_same_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decision asks for them; and the board of fewer rows does not stay."""
+    hear = Recogniser.hear
+
+    def fails(self: Recogniser, key: str, text: str, term: str) -> Any:
+        return AudioError("cannot be read") if self.tuned and int(key, 16) % 3 == 0 else hear(self, key, text, term)
+
+    whole = {"words": TERMS, "guard_rows": 40, "split": SplitConfig(hold_out_sentences=0.2)}
+    with monkeypatch.context() as patch:
+        patch.setattr(Recogniser, "hear", fails)
+        decision, cycle, _ = run(tmp_path, **whole)
+    assert (decision.verdict, decision.next_stage) == ("inconclusive", "hypotheses")
+    again, cycle, _ = run(tmp_path, **whole)
+    assert again.verdict == "promote" and ids(cycle.scores("after")) == ids(cycle.manifest)
+    assert read_json(cycle.leaderboard("after", "json"))["headline"]["rows"] == len(ids(cycle.manifest))
+
+
+@pytest.mark.parametrize("kind", ["benchmark", "guard"])
+def test_a_recording_that_was_changed_meanwhile_is_not_heard(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(KilledError):
+        run(tmp_path, Works(dies_at=("train", 1)))
+    cycle, works = Cycle(tmp_path / "cycles"), Works()
+    manifest = cycle.manifest if kind == "benchmark" else cycle.general_manifest("guard")
+    one, other = ((manifest.parent / row["audio_filepath"]) for _, row in list(iter_objects(manifest))[:2])
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(FlywheelError, match=r"row [0-9a-f]{16} \(.*wav\): its recording has been changed since"):
+        run(tmp_path, works)
+    assert "transcribe" not in works.calls
+
+
+def test_rows_are_judged_by_the_split_that_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by one that is drawn again, perhaps by another version of this package."""
+    with pytest.raises(KilledError):
+        run(tmp_path, Works(dies_at=("train", 1)))
+    cycle = Cycle(tmp_path / "cycles")
+    held = ids(cycle.validation)
+    monkeypatch.setattr(flywheel.split, "split", killed)
+    _, cycle, _ = run(tmp_path)
+    found = read_json(cycle.comparison("json"))
+    assert found["held_out"]["rows"] + found["new_terms"]["rows"] <= len(held)
+    first, *rest = (row for _, row in iter_objects(cycle.train))
+    cycle.train.write_text("".join(json.dumps(row) + "\n" for row in rest))
+    with cycle.validation.open("a") as file:
+        file.write(json.dumps(first | {"stratum": "same sentence"}) + "\n")
+    with pytest.raises(ConfigError, match="was trained on other rows than this split's"):
+        run(tmp_path)
 
 
 # --- a built benchmark and the request it was built for ---------------------------------------------------------------

@@ -36,6 +36,22 @@ def test_one_process_compiles_however_often_it_is_asked(nemo: Path) -> None:
     assert len(kernels._beside) == 1
 
 
+def compiled(nemo: Path, *programs: str) -> None:
+    for program in programs:
+        (nemo / kernels.LOSS / "__pycache__" / f"gpu_rnnt_kernel.{program}-797.py312.nbi").touch()
+
+
+def test_the_loss_of_an_rnnt_is_not_all_there_is(nemo: Path) -> None:
+    compiled(nemo, "compute_grad_kernel")
+    kernels.begin()
+    assert len(kernels._beside) == 1
+
+
+def test_nothing_that_lies_in_the_working_folder_is_run(nemo: Path) -> None:
+    kernels.begin()
+    assert kernels._beside[0].args[1] == "-P"  # type: ignore[index]
+
+
 @pytest.mark.parametrize("lacking", ["GPU", "NeMo", "anything to do"])
 def test_nobody_is_started_for_nothing(nemo: Path, monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
     if lacking == "GPU":
@@ -43,7 +59,7 @@ def test_nobody_is_started_for_nothing(nemo: Path, monkeypatch: pytest.MonkeyPat
     elif lacking == "NeMo":
         monkeypatch.setattr(kernels, "_folder_of_nemo", lambda: None)
     else:
-        (nemo / kernels.LOSS / "__pycache__" / "gpu_rnnt_kernel.compute_grad_kernel-797.py312.nbi").touch()
+        compiled(nemo, "compute_tdt_grad_kernel", "compute_grad_kernel")
     kernels.begin()
     assert kernels._beside == []
 
@@ -52,7 +68,7 @@ def test_it_ends_with_the_command_that_began_it(tmp_path: Path) -> None:
     """Which may be over in a second, if its gate says no."""
     code = (
         "import sys; from pathlib import Path; from clinical_asr.engines.nemo_sft import kernels; "
-        "kernels.DEVICES = (Path('/'),); kernels.LAST = 'nothing'; kernels.__name__ = 'http.server'; "
+        "kernels.DEVICES = (Path('/'),); kernels.LAST = ('nothing',); kernels.__name__ = 'http.server'; "
         "kernels.begin(); print(kernels._beside[0].pid)"
     )
     pytest.importorskip("nemo")

@@ -47,10 +47,11 @@ def compare(
     Rows that chose the model (``selection``) are neither held out nor trained on, and are left out.
 
     Raises ScoringError, naming the difference, if normaliser, metric version, references or audio differ, if no row is
-    shared, if a row has no stratum, or if the guard set was heard by another model than the benchmark.
+    shared, if a row has no stratum, or if the guard set holds rows of the benchmark or was heard by another model.
     """
     config = config or ComparisonConfig()
     _refuse_other_yardsticks(*signatures)
+    _refuse_shared_rows(before, guard_before)
     if guard_signatures:
         _refuse_other_yardsticks(*guard_signatures, where="guard set")
         _refuse_other_models(signatures, guard_signatures)
@@ -91,6 +92,14 @@ def _refuse_other_yardsticks(before: Signature, after: Signature, where: str = "
     if differences:
         raise ScoringError(f"the two cycles were scored differently: {'; '.join(differences)}", where=where,
                            mend="score both again with one normaliser")  # fmt: skip
+
+
+def _refuse_shared_rows(benchmark: Sequence[Score], guard: Sequence[Score]) -> None:
+    """What training may have heard says nothing of what it cost."""
+    shared = {row.id for row in benchmark} & {row.id for row in guard}
+    if shared:
+        what = f"{len(shared)} of its rows stand in the benchmark as well, {min(shared)} for one"
+        raise ScoringError(what, "guard set", "give general speech that nobody trained on")
 
 
 def _refuse_other_models(benchmark: tuple[Signature, Signature], guard: tuple[Signature, Signature]) -> None:

@@ -98,6 +98,10 @@ class SplitConfig(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+LARGEST_RISE = 0.05
+"""Of general-English WER, that somebody may call "not worse": five points are one word more of twenty."""
+
+
 class ComparisonConfig(msgspec.Struct, frozen=True, kw_only=True):
     """When a fine-tuned model is kept."""
 
@@ -120,6 +124,11 @@ class ComparisonConfig(msgspec.Struct, frozen=True, kw_only=True):
             0 <= self.grow_reduction <= self.keep_reduction <= 1, "--keep-reduction", "needs 0 <= grow <= keep <= 1"
         )
         _require(0 <= self.guard_margin <= self.guard_upper, "--guard-margin", "needs 0 <= margin <= upper")
+        _require(
+            self.guard_upper <= LARGEST_RISE,
+            "--guard-margin",
+            f"is a rise of WER: 0.003 is 0.3 points, {LARGEST_RISE:g} the most",
+        )
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

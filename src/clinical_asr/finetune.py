@@ -5,22 +5,21 @@ The training engine and the recogniser that judges each epoch are handed in.
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from clinical_asr import __version__, intake, wav
+from clinical_asr import __version__
 from clinical_asr.config import TrainingConfig
 from clinical_asr.cycle import account, manifest_digest
 from clinical_asr.errors import ConfigError, TrainingError
 from clinical_asr.jsonl import read_json, to_dict, write_json, write_rows
 from clinical_asr.judge import Judge, Listen, Recordings, rates
-from clinical_asr.records import LedgerEntry, Outcome, Utterance, row_id
+from clinical_asr.records import LedgerEntry, Outcome, Stratum, Utterance, row_id
 from clinical_asr.selection import carve
 from clinical_asr.training import Example, Margins, OnStep, Selection, TrainingJob, TrainingReport, TrainModel
 
@@ -145,6 +144,21 @@ def model_of(info: Path) -> str:
     return str((read_json(info).get("model") or {}).get("sha256", ""))
 
 
+def require_trained_on(info: Path, strata: Mapping[str, Stratum]) -> None:
+    """Refuse a split whose training rows are not those of a ``training_run_info.json``. Raises ConfigError.
+
+    Rows that chose or were left out stand on the training side of a split, and were not trained on.
+    """
+    story = read_json(info)
+    data = story.get("data") or {}
+    told = (data.get("train") or {}).get("manifest_digest")
+    apart = {row["id"] for row in data.get("excluded") or ()} | set((story.get("selection") or {}).get("rows") or ())
+    trained = (row_id for row_id, stratum in strata.items() if not stratum.held_out and row_id not in apart)
+    if told and manifest_digest(trained) != told:
+        what = "tells of a model that was trained on other rows than this split's"
+        raise ConfigError(what, str(info), "give the split that it was trained on, or train it on this one")
+
+
 def divide(rows: Sequence[Utterance], config: TrainingConfig) -> tuple[list[Utterance], list[Utterance]]:
     """Rows to train on and rows to choose by; those that are too long are in neither."""
     usable = [row for row in rows if not _too_long(row, config)]
@@ -162,24 +176,13 @@ def require_apart(*uses: Mapping[str, Recordings]) -> None:
     sides = [(use, name, side) for use, named in enumerate(filled) for name, side in named.items()]
     for use, name, side in sides if len(filled) > 1 else ():
         mine = (use, side.source or name)
-        for row, digest in _digests(side):
+        for row, digest in side.digests():
             known = row.id or row_id(digest, row.text)
             for key in filter(None, (row.id, digest)):
                 if (other := seen.setdefault(key, mine))[0] != use:
                     what = f"row {known} ({row.audio_filepath}) stands in {other[1]} as well"
                     mend = "take it out of one of the two: what is learnt from, chosen by and judged on must be apart"
                     raise ConfigError(what, mine[1], mend)
-
-
-def _digests(side: Recordings) -> Iterator[tuple[Utterance, str]]:
-    """Each row with the SHA-256 of its recording; empty for one that cannot be read: who needs it will say so."""
-    for row in side.rows:
-        try:
-            content = intake.document(side.audio(row), wav.LARGEST)
-        except (OSError, ValueError):
-            yield row, ""
-        else:
-            yield row, hashlib.sha256(content).hexdigest()
 
 
 def _ids(*sides: Recordings) -> set[str]:

@@ -34,6 +34,7 @@ from clinical_asr.lock import locked
 from clinical_asr.records import ClinicalUtterance, Decision, Hypothesis, LedgerEntry, Outcome, Stratum, Utterance
 from clinical_asr.request import Engines, Request, remember
 from clinical_asr.round_trip import without_suspects
+from clinical_asr.sides import read_strata
 from clinical_asr.tally import Leaderboard, Score, Signature, pooled
 
 
@@ -115,15 +116,20 @@ def transcribe(
 ) -> None:  # fmt: skip
     """Both manifests with one load of the model; what is there already is not heard again.
 
-    Raises FlywheelError if no row of a manifest can be heard; the same call tries them again.
+    Raises FlywheelError if no row of a manifest can be heard, or if a recording is another one than before; the same
+    call tries them again.
     """
     todo = [
         (benchmark, cycle.folder, cycle.hypotheses(when), cycle.ledger(f"hypotheses_{when}")),
         (guard, cycle.general, cycle.guard_hypotheses(when), cycle.ledger(f"guard_{when}")),
     ]
-    todo = [job for job in todo if job[0] and not hypotheses.is_heard(job[2])]
+    again = when == "after" and asks_to_hear_again(cycle)
+    todo = [job for job in todo if job[0] and not hypotheses.is_heard(job[2], job[3] if again else None)]
     if not todo:
         return
+    cycle.leaderboard(when, "json").unlink(missing_ok=True)  # it is of fewer rows
+    for rows, folder, _, _ in todo:
+        Recordings(rows, folder).require_unchanged()
     model = request.base if when == "before" else cycle.adapted_model
     name = request.base_name if when == "before" else f"{request.base_name}+{request.recipe.name}"
     with engines.journal.step("hypotheses") as did:
@@ -133,6 +139,11 @@ def transcribe(
             ledger += hypotheses.hear(rows, folder, transcriber, output, entries, progress=engines.progress)
         failed = sum(entry.outcome is Outcome.FAILED for entry in ledger)
         did(f"{len(ledger) - failed} rows heard by {name}, {failed} failed")
+
+
+def asks_to_hear_again(cycle: Cycle) -> bool:
+    """Whether the decision waits for rows that could not be heard."""
+    return cycle.decision.exists() and read_json(cycle.decision, Decision).next_stage == "hypotheses"
 
 
 def publish_leaderboard(
@@ -162,15 +173,15 @@ def split_stage(
     cycle: Cycle, request: Request, engines: Engines, benchmark: Sequence[ClinicalUtterance]
 ) -> dict[str, Stratum]:
     """Rows to learn from and rows to be judged on; returns what training has seen of each."""
-    parts = split.split(benchmark, request.split)
     if not (cycle.train.exists() and cycle.validation.exists()):
+        parts = split.split(benchmark, request.split)
         with engines.journal.step("split") as did:
             write_rows(cycle.train, parts.train)
             write_rows(cycle.validation, parts.validation)
             held = [parts.strata[row.id].value for row in parts.validation]
             shares = ", ".join(f"{held.count(name)} {name}" for name in Stratum if name.held_out)
             did(f"{len(parts.train)} to train on, {len(held)} held out ({shares})")
-    return parts.strata
+    return read_strata(cycle.train, cycle.validation)
 
 
 def finetune_stage(cycle: Cycle, request: Request, engines: Engines, before: Evaluation) -> None:
@@ -211,6 +222,7 @@ def comparison_stage(
 ) -> Decision:
     """Cycle against cycle, on held-out rows, with general speech beside it."""
     previous, selected = earlier_decisions(cycle), read_selection(cycle.training_run_info)
+    finetune.require_trained_on(cycle.training_run_info, strata)
     with engines.journal.step("comparison") as did:
         found = comparison.compare(
             before.rows, after.rows, strata, before.guard, after.guard,

@@ -101,9 +101,14 @@ def hear(
     return fates
 
 
-def is_heard(output: Path) -> bool:
-    """True for a file with rows; an empty one is what a run leaves that was killed before it could say why."""
-    return output.exists() and output.stat().st_size > 0
+def is_heard(output: Path, ledger: Path | None = None) -> bool:
+    """True for a file with rows; an empty one is what a run leaves that was killed before it could say why.
+
+    With a ``ledger`` no row may have failed either.
+    """
+    if not (output.exists() and output.stat().st_size):
+        return False
+    return ledger is None or all(entry.outcome is not Outcome.FAILED for entry in read_rows(ledger, LedgerEntry))
 
 
 def require_heard(fates: Sequence[LedgerEntry], ledger: Path) -> None:

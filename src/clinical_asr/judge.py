@@ -6,17 +6,19 @@ comparison rests on, if the recipe carves its selection rows out of the training
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from clinical_asr import intake, wav
 from clinical_asr.error_count import ErrorCount
 from clinical_asr.errors import FlywheelError
 from clinical_asr.keywords import KeywordCount, keyword_hits
 from clinical_asr.metrics import word_errors_batch
 from clinical_asr.noninferiority import non_inferiority
-from clinical_asr.records import Utterance
+from clinical_asr.records import ClinicalUtterance, Utterance, row_id
 from clinical_asr.selection import term_of
 from clinical_asr.text import DEFAULT_NORMALISER, normalise
 
@@ -48,6 +50,25 @@ class Recordings:
     def audio(self, row: Utterance) -> Path:
         """Where the recording of ``row`` lies."""
         return self.folder / row.audio_filepath
+
+    def digests(self) -> Iterator[tuple[Utterance, str]]:
+        """Each row with the SHA-256 of its recording; empty for one that cannot be read: who needs it will say so."""
+        for row in self.rows:
+            try:
+                content = intake.document(self.audio(row), wav.LARGEST)
+            except (OSError, ValueError):
+                yield row, ""
+            else:
+                yield row, hashlib.sha256(content).hexdigest()
+
+    def require_unchanged(self) -> None:
+        """Raises FlywheelError if a recording is no longer the one that its row's id was made of."""
+        for row, digest in self.digests():
+            term = row.term if isinstance(row, ClinicalUtterance) else ""
+            if digest and row.id != row_id(digest, row.text, term):
+                where = f"row {row.id} ({row.audio_filepath})"
+                mend = "put the old recording back, or begin another cycle: what was heard of it is no longer its own"
+                raise FlywheelError("its recording has been changed since the manifest was checked", where, mend)
 
 
 class Judge:

@@ -10,11 +10,13 @@ import typer
 from clinical_asr.cli import options as o
 from clinical_asr.cli.console import show_decision
 from clinical_asr.cli.outcome import show_comparison
-from clinical_asr.cli.scored import read_decision, read_scored, read_strata
+from clinical_asr.cli.scored import read_decision, read_scored
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from clinical_asr.compared import Comparison
-    from clinical_asr.records import Decision
+    from clinical_asr.records import Decision, Stratum
     from clinical_asr.tally import Signature
     from clinical_asr.training import Selection
 
@@ -58,8 +60,10 @@ def comparison(
     from clinical_asr.config import ComparisonConfig
     from clinical_asr.html_report import write_comparison_html
     from clinical_asr.relocation import seen_from
+    from clinical_asr.sides import read_strata
     from clinical_asr.verdict import decide
 
+    folder = _apart_from_cycles(output_folder or after.parent)
     config = ComparisonConfig(
         priority_categories=o.categories(priority),
         guard_margin=guard_margin,
@@ -69,20 +73,31 @@ def comparison(
     (rows_before, signed_before), (rows_after, signed_after) = (read_scored(p, normaliser) for p in (before, after))
     general, signed_guards = _guards(guard_before, guard_after, normaliser)
     earlier = [read_decision(path) for path in previous or ()]
-    selection = _selection(training_run_info, after.with_name("training_run_info.json"), signed_after)
+    info = _story(training_run_info, after.with_name("training_run_info.json"), signed_after)
+    selection = _selection(info, strata)
     signatures = (signed_before, signed_after)
     found = compare(
         rows_before, rows_after, strata, general[0], general[1], signatures, config, earlier, selection, signed_guards
     )
     decision = decide(found, earlier)
     sides = (seen_from(after.parent, rows_before, before.parent), rows_after)
-    page = (output_folder or after.parent) / "comparison.html"
+    page = folder / "comparison.html"
     write_comparison_html(page, found, decision, *sides, strata=strata, audio_root=after.parent)
-    written = [*_write_comparison(page.parent, found, decision), page]
+    written = [*_write_comparison(folder, found, decision), page]
     show_comparison(found)
     show_decision(decision)
     typer.echo(f"written: {', '.join(map(str, written))}")
     raise typer.Exit(decision.exit_code)
+
+
+def _apart_from_cycles(folder: Path) -> Path:
+    """Raises ConfigError for the folder of a cycle: its decision rests on what it was asked, and stays."""
+    from clinical_asr.errors import ConfigError
+
+    if (folder / "request.json").is_file():
+        what = "is a cycle's folder, and its decision stays as the cycle took it"
+        raise ConfigError(what, str(folder), "name another folder with --output-folder")
+    return folder
 
 
 def _guards(before: Path | None, after: Path | None, normaliser: str) -> tuple[Any, Any]:
@@ -98,25 +113,38 @@ def _guards(before: Path | None, after: Path | None, normaliser: str) -> tuple[A
     return rows, signatures
 
 
-def _selection(told: Path | None, beside: Path, after: Signature) -> Selection | None:
-    """How the tuned model was chosen: what is told, or what lies beside its transcripts and is of that model.
+def _story(told: Path | None, beside: Path, after: Signature) -> Path | None:
+    """How the tuned model was made: what is told, or what lies beside its transcripts and is of that model.
 
     Raises ConfigError if what is told is of another model.
     """
     from clinical_asr.errors import ConfigError
-    from clinical_asr.finetune import model_of, read_selection
+    from clinical_asr.finetune import model_of
 
     info = told or beside
     if told is None and not beside.is_file():
         return None
     of = model_of(info)
     if after.model_digest and of == after.model_digest:
-        return read_selection(info)
+        return info
     if told is not None:
         model, heard = of[:12] or "unknown", after.model_digest[:12] or "unknown"
         what = f"is of model {model}, the transcripts after are of {heard}"
         raise ConfigError(what, str(info), "give the training_run_info.json that was written with the tuned model")
     return None
+
+
+def _selection(info: Path | None, strata: Mapping[str, Stratum]) -> Selection | None:
+    """How the tuned model was chosen. Raises ConfigError if it was trained on other rows than the split says."""
+    from clinical_asr.finetune import read_selection, require_trained_on
+
+    if info is None:
+        typer.echo(
+            "note: no training_run_info.json of the tuned model: that it was trained on this split is not proven"
+        )
+        return None
+    require_trained_on(info, strata)
+    return read_selection(info)
 
 
 def _sides(folder: Path | None, train: Path | None, validation: Path | None) -> tuple[Path, Path]:

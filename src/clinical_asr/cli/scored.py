@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from clinical_asr.mishearings import About
-    from clinical_asr.records import Decision, Stratum, Utterance
+    from clinical_asr.records import Decision
     from clinical_asr.row_ids import IdCodes
     from clinical_asr.tally import Score, Signature
 
@@ -96,61 +96,18 @@ def read_decision(path: Path) -> Decision:
     return decision
 
 
-def read_strata(train: Path, validation: Path) -> dict[str, Stratum]:
-    """Row id -> what training has seen of it.
-
-    Raises ManifestError for a held-out row without its label, or one that stands among the training rows too.
-    """
-    return dict(_labels(train, validation))
-
-
-def _labels(train: Path, validation: Path) -> Iterator[tuple[str, Stratum]]:
-    from clinical_asr.jsonl import iter_rows
-    from clinical_asr.records import Stratum, Utterance
-    from clinical_asr.row_ids import IdCodes, chunks
-
-    trained, number = IdCodes(), 0
-    for some in chunks(iter_rows(train, Utterance)):
-        trained.add([row.id for row in some], 0)
-        yield from ((row.id, Stratum.TRAINED) for row in some)
-    for some in chunks(iter_rows(validation, Utterance)):
-        for row, code in zip(some, trained.of([row.id for row in some]), strict=True):
-            number += 1
-            if code is not None:
-                _refuse_trained(row.id, train, validation, number)
-            yield row.id, _stratum(row, validation, number)
-
-
-def _refuse_trained(row_id: str, train: Path, validation: Path, number: int) -> NoReturn:
-    from clinical_asr.errors import ManifestError
-
-    why = f"{row_id[:60]!r} stands in {train} too: what was trained on is not held out"
-    raise ManifestError(validation, number, "id", why, "split the manifest again: clinical-asr split")
-
-
-def _stratum(row: Utterance, validation: Path, number: int) -> Stratum:
-    from clinical_asr.errors import ManifestError
-    from clinical_asr.records import Stratum
-
-    label = str(row.extra.get("stratum") or "")
-    try:
-        return Stratum(label)
-    except ValueError:
-        why = f"is {label!r}" if label else "is missing"
-        raise ManifestError(validation, number, "stratum", why, "split the manifest: clinical-asr split") from None
-
-
 def with_strata(scored: Scored, folder: Path) -> Scored:
     """Rows labelled by the split that lies in a folder; those of neither side stay without a label.
 
-    Raises ManifestError as :func:`read_strata` does; ScoringError, once the rows have been read, if the split knows
+    Raises ManifestError as ``sides.labels`` does; ScoringError, once the rows have been read, if the split knows
     none of them: it is another manifest's.
     """
     from clinical_asr.records import Stratum
     from clinical_asr.row_ids import IdCodes, chunks
+    from clinical_asr.sides import labels
 
     strata, codes = list(Stratum), IdCodes()
-    for some in chunks(_labels(folder / "train.jsonl", folder / "validation.jsonl")):
+    for some in chunks(labels(folder / "train.jsonl", folder / "validation.jsonl")):
         for code, stratum in enumerate(strata):
             codes.add([row_id for row_id, label in some if label is stratum], code)
     return replace(scored, rows=lambda: _labelled(scored.rows(), codes, folder))

@@ -248,7 +248,7 @@ def _lightning_fit(run: Run, model: Any, keeper: Keeper | LongestRows, epochs: i
         model.train()
         with recorded(model, run, keeper.share), unlogged(model), staying(model):
             trainer.fit(model, train_dataloaders=keeper.batches)
-    except RuntimeError as error:
+    except Exception as error:
         if not ran_out(error):
             raise
         raise MemoryError(str(error)) from None

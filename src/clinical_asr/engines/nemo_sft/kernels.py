@@ -21,22 +21,26 @@ from clinical_asr.records import Seconds
 DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 """One of them is there where a GPU of NVIDIA is, on Linux and in Windows' Linux. Asking PyTorch takes seconds."""
 LOSS = "collections/asr/parts/numba/rnnt_loss/utils/cuda_utils"
-LAST = "*compute_grad_kernel*.nbi"
-"""What numba writes for the last of the programs; if it stands elsewhere, they are compiled once more."""
+LAST = ("*compute_tdt_grad_kernel*.nbi", "*compute_grad_kernel*.nbi")
+"""What numba writes for the last program of either loss; if it stands elsewhere, they are looked for once more."""
 PATIENCE: Seconds = 20.0
 
 _beside: list[subprocess.Popen[bytes]] = []
 
 
 def begin() -> None:
-    """Start compiling, where there is a GPU and nobody has done it yet; the process ends with this one."""
+    """Start compiling, where there is a GPU and nobody has done it yet.
+
+    The process is ended with this one; it ends by itself some seconds later where this one is killed.
+    """
     nemo = _folder_of_nemo()
     if _beside or nemo is None or not any(device.exists() for device in DEVICES):
         return
-    if any((nemo / LOSS / "__pycache__").glob(LAST)):
+    if all(any((nemo / LOSS / "__pycache__").glob(each)) for each in LAST):
         return
     nobody = subprocess.DEVNULL
-    process = subprocess.Popen([sys.executable, "-m", __name__], stdin=nobody, stdout=nobody, stderr=nobody)
+    command = [sys.executable, "-P", "-m", __name__]  # whatever lies in the working folder is not ours
+    process = subprocess.Popen(command, stdin=nobody, stdout=nobody, stderr=nobody)
     atexit.register(_end, process)
     _beside.append(process)
 
@@ -62,7 +66,7 @@ def remembered() -> None:
 def main() -> None:
     """Call every program once, on a lattice of a few numbers; leave the GPU alone if it is kept for one process."""
     asked = ["nvidia-smi", "--query-gpu=compute_mode", "--format=csv,noheader"]
-    modes = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    modes = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.split()
     if set(modes) != {"Default"}:
         return
     without_the_rest_of_nemo()
