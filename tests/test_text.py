@@ -81,6 +81,16 @@ def holds_letters_or_digits(gap: str) -> bool:
     return any(c.isalnum() for c in gap + unicodedata.normalize("NFKD", gap))
 
 
+SPELLED_WITH_SIGNS = ("रोगी", "पानी", "மருத்துவர்", "كَتَبَ", "שָׁלוֹם", "ยาน้ำ", "во\u0301ды")
+
+
+@given(st.lists(st.sampled_from(SPELLED_WITH_SIGNS), min_size=1))
+def test_words_that_are_spelled_with_signs_stay_whole(words: list[str]) -> None:
+    out = clinical_v1(", ".join(words) + "!")
+    assert len(out.split()) == len(words) and clinical_v1(out) == out
+    assert len({*out.split()}) == len({*words})
+
+
 @given(
     left=st.text("0123456789", min_size=1, max_size=4),
     gap=st.text(min_size=1, max_size=3).filter(lambda gap: not holds_letters_or_digits(gap)),
@@ -126,6 +136,7 @@ def test_no_new_digit_run_appears(parts: list[str]) -> None:
         ("5 mg", "5 mcg"),
         ("HbA1c", "hba 1 c"),
         ("cefazolin", "cefa zolin"),
+        ("पानी", "पाना"),
         ("it's", "it"),
         ("№ 5", "no 5"),
         ("5'10", "510"),

@@ -5,7 +5,8 @@
 so a dose cannot change by a factor of ten without the score noticing.
 
 What a name does never changes: a new rule is a new name. Both normalisers are idempotent. ``clinical-v1`` was settled
-with release 0.1.0; a score from before in which a backtick stands beside a non-ASCII character may differ.
+with release 0.1.0; a score from before in which a backtick stands beside a non-ASCII character, or letters of another
+script carry vowel signs, may differ.
 """
 
 from __future__ import annotations
@@ -134,12 +135,29 @@ _INNER_APOSTROPHE = re.compile(r"'(?<=[^\W\d]')(?=[^\W\d])")
 _INITIALS = re.compile(r"\.(?<=\b[a-z]\.)(?=[a-z]\b)")
 _BARE_DECIMAL = re.compile(r"\.(?<![\w.']\.)(?=[0-9])")
 _SPACED_SLASH = re.compile(r"(?<=[0-9])\s*/\s*(?=[0-9])")
-_TOKEN = re.compile(
-    r"""(?: (?<![\w.,]) [0-9]{1,3} (?:,[0-9]{3})+ (?![0-9]|,[0-9]) (?:[./^][0-9]+)*      # 1,000 or 1,000.5
-          | [^\W_]+ (?: (?<=[0-9])[./^](?=[0-9]) [^\W_]+ )*                             # words, 2.5, 120/80, 10^9
-        ) | [<>]=? | %""",
-    re.VERBOSE,
-)
+
+
+@lru_cache(maxsize=1 << 10)
+def _tokens(signs: str = "") -> re.Pattern[str]:
+    """Words and numbers; ``signs`` belong to a word whose letters they follow."""
+    word = f"[^\\W_][\\w{signs}]*"  # no "_" is left
+    return re.compile(
+        rf"""(?: (?<![\w.,]) [0-9]{{1,3}} (?:,[0-9]{{3}})+ (?![0-9]|,[0-9]) (?:[./^][0-9]+)*      # 1,000 or 1,000.5
+              | {word} (?: (?<=[0-9])[./^](?=[0-9]) {word} )*                                # words, 2.5, 120/80, 10^9
+            ) | [<>]=? | %""",
+        re.VERBOSE,
+    )
+
+
+def _signs(part: str) -> str:
+    """What a script writes onto its letters, each once: vowels of Hindi, Tamil, Arabic, Hebrew."""
+    if part.isascii():
+        return ""
+    return "".join(sorted({c for c in part if unicodedata.category(c) in ("Mn", "Mc") and not _VARIANT.match(c)}))
+
+
+_VARIANT = re.compile("[\u034f\u180b-\u180f\u20d0-\u20ff\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Says how the character before it is drawn, and is no part of a word."""
 _LOOSE_COMPARATOR = re.compile(r"([<>]=?) (?=[0-9])")
 _LONE_ANGLE = re.compile(r"(?<!\S)[<>](?!\S)")
 _LOOSE_PERCENT = re.compile(r"(?<=[0-9]) %")
@@ -208,6 +226,11 @@ def clinical_v1(text: str) -> str:
 
     >>> n("q.i.d."), n("Lantus® 37 °C"), n("cefa\\u00adzolin"), n("2\\u00ad5")
     ('qid', 'lantus 37 c', 'cefazolin', '2 5')
+
+    Signs of other scripts belong to their letters:
+
+    >>> n("पानी, दो!"), n("पाना") == n("पानी"), n("كَتَبَ").split() == ["كَتَبَ"]
+    ('पानी दो', False, True)
     """
     text = text.lower() if text.isascii() else _plain(text)
     if _ONLY_WORDS.fullmatch(text):
@@ -222,7 +245,7 @@ def _token(part: str) -> str:
 
     Parts recur, hence the (bounded) memory of past answers.
     """
-    text = " ".join(_TOKEN.findall(part))
+    text = " ".join(_tokens(_signs(part)).findall(part))
     return _GLUED_UNIT.sub(r"\1 \2", _MICROGRAM.sub("mcg", text) if "μ" in text else text)
 
 
