@@ -207,6 +207,15 @@ def finetuned(folder: Path, works: Works, **rows: list[Utterance]) -> None:
     )  # fmt: skip
 
 
+def test_what_is_too_long_for_the_recipe_is_held_out(tmp_path: Path) -> None:
+    """It would stand among what training has heard, and vouch for its term."""
+    recipe = TrainingConfig(name="fake", epochs=1, replay_ratio=0.5, max_duration=6.3)
+    _, cycle, _ = run(tmp_path, recipe=recipe)
+    train, held = ([row["duration"] for _, row in iter_objects(path)] for path in (cycle.train, cycle.validation))
+    assert max(train) <= 6.3 < max(held)
+    assert {row["outcome"] for _, row in iter_objects(cycle.ledger("finetune"))} == {"trained"}
+
+
 # --- a cycle that is begun again --------------------------------------------------------------------------------------
 
 

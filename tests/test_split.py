@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,11 +78,17 @@ configs = st.builds(
 
 
 def drawn(tuples: list[tuple[int, int, int, str, int]]) -> list[ClinicalUtterance]:
-    return [
+    """Two recordings are too long to be trained on."""
+    rows = [
         utterance(f"{i:03d}", text=f"sentence {s} says term{t}", term=f"term{t}", category=CATEGORIES[t % 3],
                   voice=f"voice{v}", noise=noise, audio=f"{recording}.wav")
         for i, (t, s, v, noise, recording) in enumerate(tuples)
     ]  # fmt: skip
+    return [lasting(row, 41.0) if row.audio_filepath in ("7.wav", "9.wav") else row for row in rows]
+
+
+def lasting(row: ClinicalUtterance, seconds: float) -> ClinicalUtterance:
+    return msgspec.structs.replace(row, duration=seconds)
 
 
 @settings(max_examples=150, deadline=None)
@@ -98,6 +105,7 @@ def test_every_split_is_whole_disjoint_and_free_of_leaks(
     assert not train & validation
     assert train | validation == ids(rows) == found.strata.keys()
     assert all(found.strata[row_id] is Stratum.TRAINED for row_id in train)
+    assert max(row.duration for row in found.train) <= config.max_duration
     assert_no_leak(found.train, found.validation)
     assert_labels_are_true(found.train, found.validation)
     shuffled = list(rows)
@@ -192,6 +200,25 @@ def test_a_priority_category_under_five_rows_stops_and_routes_to_build(n: int) -
 def test_five_rows_of_a_priority_category_are_enough() -> None:
     found = split([utterance(f"{i}", text=f"give cefazolin {i}") for i in range(5)])
     assert (len(found.train), len(found.validation)) == (4, 1)
+
+
+def test_what_only_long_rows_say_is_not_taught() -> None:
+    """Nobody trains on them: their term would be judged as a taught one."""
+    rows = [lasting(row, 40.5) if row.term == "term3" and row.id[-3:] != "0-0" else row for row in benchmark()]
+    found = split(rows, SplitConfig(seed=1))
+    assert found.warnings == ["rows longer than 40 s, and so held out: nobody trains on them: 11"]
+    taught = {row.term for row in found.train}
+    others = {Stratum.SAME_SENTENCE, Stratum.NEW_SENTENCE, Stratum.NEW_VOICE}
+    said = {found.strata[row.id] for row in found.validation if row.term == "term3"}
+    assert said <= (others if "term3" in taught else {Stratum.NEW_TERM})
+    every = split([lasting(row, 40.5) if row.term == "term3" else row for row in benchmark()])
+    assert {every.strata[row.id] for row in benchmark() if row.term == "term3"} == {Stratum.NEW_TERM}
+    assert not split(rows, SplitConfig(max_duration=40.5)).warnings
+
+
+def test_rows_that_are_all_too_long_cannot_be_split() -> None:
+    with pytest.raises(ConfigError, match="leave no row to train on"):
+        split([lasting(row, 41.0) for row in benchmark()])
 
 
 def test_the_same_recording_under_two_names_stays_on_one_side() -> None:

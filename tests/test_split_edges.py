@@ -25,7 +25,7 @@ def test_a_hold_out_that_reaches_every_row_by_shared_recordings_is_refused() -> 
         for i in range(6)
         for voice in ("v1", "v2")
     ]
-    with pytest.raises(ConfigError, match=r"--hold-out-\*: leave no row to train on; hold out less"):
+    with pytest.raises(ConfigError, match=r"--hold-out-\*, --max-duration: leave no row to train on; hold out less"):
         split(rows, SplitConfig(hold_out_voices=1))
 
 

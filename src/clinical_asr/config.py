@@ -72,6 +72,10 @@ class GateConfig(msgspec.Struct, frozen=True, kw_only=True):
         _require(0 <= self.saturated_below <= self.tune_above <= 1, "--tune-above", "needs 0 <= saturated <= tune <= 1")
 
 
+LONGEST: Seconds = 40.0
+"""Of recordings that are trained on, unless a recipe says otherwise."""
+
+
 class SplitConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows are held out. Whole voices, sentences or terms come first, then single rows fill up."""
 
@@ -89,6 +93,8 @@ class SplitConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the sentences of each category kept out of training, in every voice."""
     hold_out_terms: int = 0
     """Whole terms kept out of training."""
+    max_duration: Seconds = LONGEST
+    """Longer rows are held out: nobody trains on them, and what only they say is not taught."""
 
     def __post_init__(self) -> None:
         _require(0 < self.validation_fraction < 1, "--validation-fraction", "must lie between 0 and 1")
@@ -175,7 +181,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     early_stop_patience: int = 0
     """Epochs without a better score of what chooses before training stops. 0: never early, and where factors lead back
     the last epoch is taken unless it is clearly worse than an earlier one."""
-    max_duration: Seconds = 40.0
+    max_duration: Seconds = LONGEST
     """Longer rows are excluded with a reason, never silently."""
     frugal: bool = False
     """Less GPU memory for more time: layers are computed again, AdamW's moments take 8 bits. Needs extra ``frugal``."""

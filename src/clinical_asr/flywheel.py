@@ -174,7 +174,7 @@ def split_stage(
 ) -> dict[str, Stratum]:
     """Rows to learn from and rows to be judged on; returns what training has seen of each."""
     if not (cycle.train.exists() and cycle.validation.exists()):
-        parts = split.split(benchmark, request.split)
+        parts = split.split(benchmark, request.splitting)
         with engines.journal.step("split") as did:
             write_rows(cycle.train, parts.train)
             write_rows(cycle.validation, parts.validation)

@@ -1,4 +1,5 @@
-"""What a split holds out: whole voices, terms and sentences first, then single takes until each category has its share.
+"""What a split holds out: what is too long, whole voices, terms and sentences, then single takes until every category
+has its share.
 
 Whole hold-outs count towards each category's validation fraction; single rows, drawn at random, fill up to it, so that
 ``same sentence`` rows exist too. Where whole hold-outs already exceed the fraction, one such row per category is still
@@ -50,10 +51,19 @@ class Draw:
 
 def hold_out(draw: Draw, config: SplitConfig, texts: Texts, saying: Saying) -> list[str]:
     """Hold out what ``config`` asks for; the warnings. Raises ConfigError if the rows cannot give it."""
+    warnings = _hold_out_long(draw, config)
     _hold_out_voices(draw, config)
     _hold_out_terms(draw, config, saying)
     _hold_out_sentences(draw, config, texts)
-    return _fill_up(draw, config)
+    return warnings + _fill_up(draw, config)
+
+
+def _hold_out_long(draw: Draw, config: SplitConfig) -> list[str]:
+    """Rows that nobody trains on, with their whole takes."""
+    long = draw.rows.duration > config.max_duration
+    draw.hold(long)
+    told = f"longer than {config.max_duration:g} s, and so held out: nobody trains on them"
+    return [f"rows {told}: {np.count_nonzero(long)}"] if long.any() else []
 
 
 def _rng(config: SplitConfig, purpose: str) -> random.Random:

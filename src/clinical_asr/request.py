@@ -76,6 +76,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """Rows of the guard set; 0 where none is given and none is to be spoken."""
         return _rows(self.guard, self.guard_rows)
 
+    @property
+    def splitting(self) -> SplitConfig:
+        """What is too long for the recipe is held out."""
+        return msgspec.structs.replace(self.split, max_duration=self.recipe.max_duration)
+
     def margins(self, guard_wer: float | None) -> Margins:
         """What general speech may cost, meant for a guard set on which the base has this WER."""
         return Margins(self.comparison.guard_margin, self.comparison.guard_upper, guard_wer)

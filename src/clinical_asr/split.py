@@ -62,7 +62,7 @@ class Split:
 class Division:
     """Which of some rows are trained on, by their places; the rows themselves are read again when they are asked for.
 
-    ``rows`` may be a file (``row_file.RowFile``): some 50 bytes of each row are kept. Raises as :func:`split` does.
+    ``rows`` may be a file (``row_file.RowFile``): some 60 bytes of each row are kept. Raises as :func:`split` does.
     """
 
     def __init__(self, rows: Sequence[ClinicalUtterance], config: SplitConfig | None = None) -> None:
@@ -74,7 +74,7 @@ class Division:
         warnings = hold_out(draw, config, self._texts, self._saying)
         self._train, self._held = draw.left, np.flatnonzero(draw.held)
         if not len(self._train):
-            raise ConfigError("leave no row to train on", where="--hold-out-*", mend="hold out less")
+            raise ConfigError("leave no row to train on", "--hold-out-*, --max-duration", "hold out less")
         self.warnings = warnings + _empty_category_warnings(self._columns, self._train)
         self._facts = facts_of(self._columns, self._train, self._held, self._said_in_training)
 

@@ -1,4 +1,4 @@
-"""Rows of a split as numbers: what hangs together with what, in some 50 bytes a row, read once and in the order of ids.
+"""Rows of a split as numbers: what hangs together with what, in some 60 bytes a row, read once and in the order of ids.
 
 Pure. Texts are compared by 64 bits of their hash. Of a million texts two different ones would be taken for the same in
 one file of thirty million; the rows concerned would then only be held out together.
@@ -37,6 +37,8 @@ class SplitColumns:
     """Number of its normalised text, from 0."""
     take: Array
     """Number of its take (``takes``), from 0."""
+    duration: Array
+    """Seconds."""
     terms: list[str]
     """Normalised."""
     voices: list[str]
@@ -57,8 +59,8 @@ class SplitColumns:
 
         take = takes(map(column, ("file", "said", "digest")))
         sentence = numbered(column("sentence"))
-        category, term, voice = map(column, ("category", "term", "voice"))
-        return cls(ids, order, category, term, voice, sentence, take, list(terms), list(voices))
+        category, term, voice, duration = map(column, ("category", "term", "voice", "duration"))
+        return cls(ids, order, category, term, voice, sentence, take, duration, list(terms), list(voices))
 
     def __len__(self) -> int:
         return len(self.order)
@@ -74,14 +76,14 @@ class SplitColumns:
 
 
 _KINDS = {
-    "category": np.int8, "term": np.int32, "voice": np.int32, "sentence": np.int64,
+    "category": np.int8, "term": np.int32, "voice": np.int32, "duration": np.float64, "sentence": np.int64,
     "file": np.int64, "said": np.int64, "digest": np.int64,
 }  # fmt: skip
 
 
 def _told(
     rows: Sequence[ClinicalUtterance], terms: dict[str, int], voices: dict[str, int]
-) -> tuple[Sequence[int], ...]:
+) -> tuple[Sequence[float], ...]:
     """What each column holds of some rows; new terms and voices are numbered."""
     said = [normalise(row.text) for row in rows]
     keys = [take_keys(row, sentence) for row, sentence in zip(rows, said, strict=True)]
@@ -89,6 +91,7 @@ def _told(
         [CATEGORIES.index(row.entity_category) for row in rows],
         [_number(terms, term_key(row.term)) for row in rows],
         [_number(voices, row.voice_id) for row in rows],
+        [row.duration for row in rows],
         [hash(sentence) for sentence in said],
         *zip(*keys, strict=True),
     )

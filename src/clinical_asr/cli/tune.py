@@ -44,6 +44,9 @@ def split(
     hold_out_voices: Annotated[int, typer.Option(help="Whole voices kept out of training.")] = 0,
     hold_out_sentences: Annotated[float, typer.Option(help="Share of sentences kept out, in every voice.")] = 0.0,
     hold_out_terms: Annotated[int, typer.Option(help="Whole terms kept out of training.")] = 0,
+    max_duration: Annotated[
+        float, typer.Option(help="Seconds; longer rows are held out. As in the recipe that is to train.")
+    ] = 40.0,
     priority: o.Priority = "drug",
     data_root: o.DataRoot = None,
     force: Annotated[bool, typer.Option(help="Replace another split that is there.")] = False,
@@ -60,7 +63,7 @@ def split(
     config = SplitConfig(
         validation_fraction=validation_fraction, seed=seed, hold_out_voices=hold_out_voices,
         hold_out_sentences=hold_out_sentences, hold_out_terms=hold_out_terms,
-        priority_categories=o.categories(priority),
+        priority_categories=o.categories(priority), max_duration=max_duration,
     )  # fmt: skip
     done = divide(checked_rows(manifest, "clinical", data_root), config)  # type: ignore[arg-type]
     folder = output_folder or manifest.parent
