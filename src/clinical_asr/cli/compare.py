@@ -32,12 +32,8 @@ def comparison(
     train: Annotated[Path | None, typer.Option(help="Training rows, instead of --split-folder.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Held-out rows, instead of --split-folder.")] = None,
     output_folder: Annotated[Path | None, typer.Option(help="Where to write; by default beside --after.")] = None,
-    guard_margin: Annotated[
-        float, typer.Option(help='Rise of guard WER still "not worse"; 0.003 is 0.3 points.')
-    ] = 0.003,
-    guard_upper: Annotated[
-        float, typer.Option(help="Most that the upper end of the rise's 95 % interval may be.")
-    ] = 0.01,
+    guard_margin: o.GuardMargin = 0.003,
+    guard_upper: o.GuardUpper = 0.01,
     priority: o.Priority = "drug",
     previous: Annotated[
         list[Path] | None, typer.Option(help="decision.json of an earlier cycle; oldest first.")

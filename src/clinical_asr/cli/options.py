@@ -43,6 +43,8 @@ Priority = Annotated[
     str, typer.Option(help="Categories that decide, with commas: drug, procedure, anatomy, condition, lab, role.")
 ]
 Normaliser = Annotated[str, typer.Option(help="Text normaliser of the scores: clinical-v1 or flywheel-v1.")]
+GuardMargin = Annotated[float, typer.Option(help='Rise of guard WER still "not worse"; 0.003 is 0.3 points.')]
+GuardUpper = Annotated[float, typer.Option(help="Most that the upper end of the rise's 95 % interval may be.")]
 Kind = Annotated[str, typer.Option(help="clinical (rows have a term), general, or auto: what the first row is.")]
 
 

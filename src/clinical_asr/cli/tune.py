@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clinical_asr.config import TrainingConfig
     from clinical_asr.finetune import Base, Outputs, Recordings
     from clinical_asr.split import Split
-    from clinical_asr.training import TrainingReport, TrainModel
+    from clinical_asr.training import Margins, TrainingReport, TrainModel
 
 PANEL = "Fine-tune"
 OptionalManifest = Annotated[
@@ -115,6 +115,11 @@ def finetune(
     selection_guard: Annotated[
         Path | None, typer.Option(help="General speech that helps to choose; neither replayed nor the guard set.")
     ] = None,
+    guard_margin: o.GuardMargin = 0.003,
+    guard_upper: o.GuardUpper = 0.01,
+    guard_wer: Annotated[
+        float | None, typer.Option(help="The base's WER on the guard set; on harder rows the margin grows with it.")
+    ] = None,
     data_root: o.DataRoot = None,
     runner: r.Runner = "local",
     nodes: r.Nodes = 1,
@@ -130,6 +135,7 @@ def finetune(
 ) -> None:
     """Fine-tune a base on the training rows and on replayed general speech; keep the best epoch and candidate.
 
+    The strongest candidate that costs no more than --guard-margin is kept: give comparison the same one.
     Beside the model: its .sha256, training_run_info.json and the ledger. The same command again continues.
 
     Example: clinical-asr finetune --train train.jsonl --validation validation.jsonl --replay replay/manifest.jsonl
@@ -141,7 +147,7 @@ def finetune(
     from clinical_asr.finetune import Outputs, parts_of
     from clinical_asr.finetune import finetune as tune
 
-    config = load_recipe(recipe)
+    config, margins = load_recipe(recipe), _margins(guard_margin, guard_upper, guard_wer)
     trainer = r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit, config)
     path = resolve(base, sha256=sha256)
     inspect_base(path)
@@ -155,12 +161,14 @@ def finetune(
         r.in_one_process("--learning-curve")
         _learning_curve(path, config, (learn, judge, general), output, trainer)
         return
-    if _is_done(outputs, start, config, parts_of(config, learn, judge, general, weigh)):
+    if _is_done(outputs, start, config, parts_of(config, learn, judge, general, weigh), margins):
         typer.echo(f"{output}: complete already")
         return
     engines = (trainer, listener())
     on_step = steps("training") if processes().leads else None
-    report = tune(start, config, learn, judge, general, outputs, *engines, selection_guard=weigh, on_step=on_step)
+    report = tune(
+        start, config, learn, judge, general, outputs, *engines, selection_guard=weigh, margins=margins, on_step=on_step
+    )
     _show_training(report, outputs)
 
 
@@ -183,6 +191,15 @@ def _learning_curve(
     write_json(written[1], found)
     typer.echo(markdown(found))
     typer.echo(f"written: {', '.join(map(str, written))}")
+
+
+def _margins(rise: float, high: float, guard_wer: float | None) -> Margins:
+    """What a candidate may cost, as the comparison reads the same options. Raises ConfigError for what is no margin."""
+    from clinical_asr.config import ComparisonConfig
+    from clinical_asr.training import Margins
+
+    asked = ComparisonConfig(guard_margin=rise, guard_upper=max(high, rise))
+    return Margins(asked.guard_margin, asked.guard_upper, guard_wer)
 
 
 def _base(name: str, path: Path) -> Base:
@@ -226,8 +243,12 @@ def _replay(manifest: Path | None, base: Path, output: Path, data_root: Path | N
     return Recordings(told, manifest.parent, f"--replay {manifest}")
 
 
-def _is_done(outputs: Outputs, base: Base, config: TrainingConfig, parts: Mapping[str, Recordings]) -> bool:
+def _is_done(
+    outputs: Outputs, base: Base, config: TrainingConfig, parts: Mapping[str, Recordings], margins: Margins
+) -> bool:
     """True if the outputs are those of this very request. Raises ConfigError if they are another's."""
+    from dataclasses import asdict
+
     import msgspec
 
     from clinical_asr.cycle import manifest_digest
@@ -244,7 +265,9 @@ def _is_done(outputs: Outputs, base: Base, config: TrainingConfig, parts: Mappin
     told, data = {"recipe": story.get("recipe")}, story.get("data") or {}
     told["base"] = (story.get("base") or {}).get("sha256")
     told |= {f"{name} rows": (data.get(name) or {}).get("manifest_digest") for name in parts}
-    wanted = {"recipe": recipe, "base": base.digest}
+    choice = story.get("selection") or {}
+    told["guard margin"] = choice.get("margins")
+    wanted = {"recipe": recipe, "base": base.digest, "guard margin": asdict(margins.on(choice.get("base") or {}))}
     wanted |= {f"{name} rows": manifest_digest(row.id for row in part.rows) for name, part in parts.items()}
     others = [name.replace("_", " ") for name, now in wanted.items() if told[name] != now]
     if others:

@@ -22,9 +22,19 @@ from clinical_asr.engines.runners.outcome import complaint, until_it_fits
 from clinical_asr.engines.runners.staging import OUTPUT, log_of, stage, staged_beside
 from clinical_asr.errors import TrainingError
 from clinical_asr.jsonl import read_json, write_text
-from clinical_asr.training import Candidate, EpochReport, Evaluate, Example, OnStep, TrainingJob, TrainingReport
+from clinical_asr.training import (
+    Candidate,
+    EpochReport,
+    Evaluate,
+    Example,
+    Margins,
+    OnStep,
+    TrainingJob,
+    TrainingReport,
+)
 
 MODEL = "adapted_model.nemo"
+MARGINS = Margins()
 THERE = PurePosixPath(".")
 """Paths of the staged manifests are relative to the manifests' own folder: they hold wherever it lies."""
 
@@ -54,15 +64,17 @@ class PackageRunner:
             recipe = msgspec.to_builtins(msgspec.structs.replace(config, selection_fraction=0.0))
             write_text(folder / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
             with self.host.holding(folder) as there:
-                return self.host.run(self.command(there, set(parts)), log)
+                return self.host.run(self.command(there, set(parts), job.margins), log)
 
         _, notes = until_it_fits(job.config, run, log, complaint)
         report = collect(folder / OUTPUT, job.output)
         shutil.rmtree(folder)
         return replace(report, notes=(*notes, *report.notes))
 
-    def command(self, there: PurePosixPath, parts: Set[str] = frozenset(("train", "validation"))) -> list[str]:
-        """What runs there, over the manifests of these names.
+    def command(
+        self, there: PurePosixPath, parts: Set[str] = frozenset(("train", "validation")), margins: Margins = MARGINS
+    ) -> list[str]:
+        """What runs there, over the manifests of these names; who chooses there does so by these margins.
 
         >>> PackageRunner(Host, python="/opt/asr/bin/python").command(PurePosixPath("/tmp/job"))[:4]
         ['/opt/asr/bin/python', '-m', 'clinical_asr', 'finetune']
@@ -70,6 +82,8 @@ class PackageRunner:
         options = {name: f"{name}.jsonl" for name in sorted(parts)}
         options |= {"base": "base.nemo", "recipe": "recipe.yaml", "output": f"{OUTPUT}/{MODEL}"}
         words = [word for name, value in options.items() for word in (f"--{name}", str(there / value))]
+        limits = {"guard-margin": margins.rise, "guard-upper": margins.high, "guard-wer": margins.at}
+        words += [word for name, value in limits.items() if value is not None for word in (f"--{name}", str(value))]
         return [self.python, "-m", "clinical_asr", "finetune", *words]
 
 
