@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from clinical_asr.config import load_recipe
 from clinical_asr.errors import TrainingError
-from clinical_asr.training import TrainingJob, TrainingReport
+from clinical_asr.training import Margins, TrainingJob, TrainingReport
 
 pytest.importorskip("nemo")
 torch = pytest.importorskip("torch")
@@ -106,6 +107,26 @@ def judged(scores: list[float]) -> Callable[[Any], dict[str, float | None]]:
         return {"ker": scores.pop(0), "wer": 0.5}
 
     return evaluate
+
+
+def test_epochs_that_others_chose_among_are_not_gone_on_with(job: TrainingJob, tmp_path: Path) -> None:
+    """A KER on some rows says nothing beside one on others: only what was judged alike is compared."""
+    held, other = job.examples[7:8], job.examples[8:]
+    job = dataclasses.replace(job, examples=job.examples[:7], validation=held, selection_guard=held)
+    with pytest.raises(SystemExit):
+        train(job, judged([1.0, 0.1]), dies_at(3), state_worth=0.0)  # in the second epoch
+    respelt = (dataclasses.replace(held[0], text="the nurse asked"),)
+    others: list[dict[str, Any]] = [{"validation": other}, {"validation": respelt}, {"validation": ()},
+              {"selection_guard": other}, {"margins": Margins(rise=0.001)}, {}]  # fmt: skip
+    for number, change in enumerate(others):
+        folder = shutil.copytree(job.output.parent, tmp_path / str(number))
+        asked = dataclasses.replace(job, output=folder / job.output.name, **change)
+        report = train(asked, judged([1.0, 0.5, 0.4] if change else [1.0, 0.4]))
+        assert report.resumed_after_epoch == (0 if change else 1), change
+        assert [epoch.metrics["ker"] for epoch in report.epochs] == [0.5 if change else 0.1, 0.4]
+        anew = [note for note in report.notes if note.startswith("started anew: the unfinished run that lay here")]
+        assert len(anew) == bool(change) and report.best_epoch == (2 if change else 1)
+        assert not list(folder.glob("*.part*"))
 
 
 def test_the_best_epoch_is_written_and_patience_ends_it(job: TrainingJob, tmp_path: Path) -> None:

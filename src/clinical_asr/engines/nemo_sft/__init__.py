@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ HandOver = Callable[[Any, Path], None]
 
 NO_MEMORY = "a GPU's memory is too small for its share"
 """Said where several processes train, so that whoever started them can start them with a smaller batch."""
+ANEW = "started anew: the unfinished run that lay here had another base, recipe or device, other rows or margins"
+"""Rows that only choose count as well."""
 
 
 @dataclass
@@ -198,6 +200,8 @@ def _fit(
     if keeper.resumed is not None:
         model.load_state_dict(keeper.resumed.pop("weights"))
         run.notes.append(f"resumed after epoch {len(keeper.reports)}")
+    elif keeper.work.of_another and ANEW not in run.notes:
+        run.notes.append(ANEW)
     remaining = run.config.epochs - len(keeper.reports)
     if not keeper.reports and run.world.leads:
         keeper.collapse = Collapse(model, run.job.examples)
@@ -265,13 +269,19 @@ def _lightning_fit(run: Run, model: Any, keeper: Keeper | LongestRows, epochs: i
 
 
 def _fingerprint(run: Run) -> dict[str, Any]:
-    """What an unfinished run must share with this one to be continued; in how many parts a batch comes is not of it."""
-    rows = "\n".join(f"{example.id}\x1f{example.text}" for example in run.examples)
+    """What an unfinished run must share with this one to be continued; in how many parts a batch comes is not of it.
+
+    Who chooses is of it: epochs that were judged on different rows cannot be compared.
+    """
+    job = run.job
+    rows = {"rows": run.examples, "validation": job.validation, "selection guard": job.selection_guard}
+    told = {name: "\n".join(f"{example.id}\x1f{example.text}" for example in of) for name, of in rows.items()}
     whole = run.job.config.batch_size * run.job.config.accumulate_grad_batches
     recipe = msgspec.structs.replace(run.job.config, batch_size=whole, accumulate_grad_batches=1)
     config = msgspec.json.encode(recipe, order="deterministic").decode() + run.config.precision
     moments = "of pieces" if run.device == "cuda" else "of parameters"
-    return {"base": base_digest(run.job.base), "rows": rows, "config": config, "device": run.device, "moments": moments}
+    how = {"config": config, "margins": asdict(job.margins), "device": run.device, "moments": moments}
+    return {"base": base_digest(job.base), **told, **how}
 
 
 def _alone(error: MemoryError) -> MemoryError:

@@ -26,16 +26,18 @@ class WorkFolder:
     def __init__(self, output: Path, fingerprint: dict[str, Any], worth: float) -> None:
         self.folder = output.with_name(output.name + ".work.part")
         self.fingerprint, self.worth = fingerprint, worth
+        self.of_another = False
         self._saved_at = time.monotonic()
         self._unsaved_best: Any = None
 
     def load(self) -> dict[str, Any] | None:
-        """The state of the last saved epoch, with ``best`` weights; None if there is none or it is of another job."""
+        """The state of the last saved epoch, with ``best`` weights; None if there is none or another job's."""
         import pickle
 
         try:
             state: dict[str, Any] = self._read(STATE)
-            if state["fingerprint"] != self.fingerprint:
+            self.of_another = state["fingerprint"] != self.fingerprint
+            if self.of_another:
                 return None
             return {**state, "best": self._read(BEST) if state["best_epoch"] != state["epoch"] else state["weights"]}
         except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError):
