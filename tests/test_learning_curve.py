@@ -46,6 +46,63 @@ def test_rows_that_cannot_be_halved_are_refused() -> None:
         parts([r for r in TRAIN if r.voice_id == "a"], 1)
 
 
+def test_a_quarter_without_rows_is_no_part() -> None:
+    """Two sentences, each in a voice of its own: half of them may be said in the other half's voice."""
+    rows = [row("terma", 0, "a"), row("terma", 1, "b")]
+    found = [parts(rows, seed) for seed in range(50)]
+    assert all(all(each.values()) for each in found)
+    assert {len(each) for each in found} == {3, 4} and all({HALF_SENTENCES, HALF_VOICES, ALL} <= set(e) for e in found)
+
+
+def trained(train: list[ClinicalUtterance], replay: list[Utterance], seed: int = 42, **recipe: Any) -> Any:
+    """The jobs that a curve on these rows would train, and what is said of it."""
+    jobs: list[TrainingJob] = []
+
+    def engine(job: TrainingJob, evaluate: Any, on_step: Any) -> Any:
+        jobs.append(job)
+        evaluate(None)
+
+    config = msgspec.structs.replace(EVEN, seed=seed, **recipe)
+    sides = Recordings(train), Recordings(HELD), Recordings(replay)
+    found = learning_curve(Path("base.nemo"), config, *sides, Path("nowhere"), engine, lambda *_, **__: {})
+    return jobs, found
+
+
+def test_a_part_is_trained_as_fine_tuning_would() -> None:
+    """Neither rows that are too long nor rows that are learnt anyway; none choose; every epoch has its general ones."""
+    long = [msgspec.structs.replace(each, duration=41.0) for each in (TRAIN[0], TRAIN[100], GENERAL[0])]
+    train = [each for each in TRAIN if each.id not in {long[0].id, long[1].id}]
+    taken = msgspec.structs.replace(GENERAL[0], id=TRAIN[1].id)
+    jobs, found = trained([*train, *long[:2]], [long[2], taken, *GENERAL[1:]], selection_fraction=0.2)  # type: ignore[list-item]
+    learnt = [[e.id for e in job.examples if not e.replayed] for job in jobs]
+    assert [point.rows for point in found.points] == [len(ids) for ids in learnt] and len(learnt[-1]) == 382
+    assert not any({each.id for each in long} & {e.id for e in (*job.examples, *job.more_replay)} for job in jobs)
+    assert [len(job.more_replay) for job in jobs[:2]] == [len(ids) for ids in learnt[:2]], "two epochs, others in each"
+    assert all(e.id != TRAIN[1].id for job in jobs for e in (*job.examples, *job.more_replay) if e.replayed)
+    assert found.left_out == ["rows longer than the recipe's max_duration, 40 s, are in no part: 2"]
+    assert "Rows longer than the recipe's max_duration, 40 s, are in no part: 2.\n\n" in markdown(found)
+
+
+@pytest.mark.parametrize("ratio", [2.0, 0.2])
+def test_a_recipe_that_replays_needs_general_speech(ratio: float) -> None:
+    """Before the first training, though the smallest part may be too small to replay anything."""
+    few = [row("terma", n, voice) for n in range(2) for voice in "ab"]
+    with pytest.raises(ConfigError, match=rf"replay_ratio: is {ratio:g}, but there is no general speech"):
+        learning_curve(
+            Path("base.nemo"), msgspec.structs.replace(load_recipe("keep"), replay_ratio=ratio), Recordings(few),
+            Recordings(HELD), Recordings(), Path("nowhere"), lambda *_: pytest.fail("trained"), lambda *_, **__: {},
+        )  # type: ignore[arg-type, return-value] # fmt: skip
+
+
+def test_a_curve_without_a_quarter_says_so() -> None:
+    rows = [row("terma", 0, "a"), row("terma", 1, "b")]
+    seed = next(seed for seed in range(50) if QUARTER not in parts(rows, seed))
+    jobs, found = trained(rows, GENERAL, seed)
+    assert len(jobs) == 3 and [point.part for point in found.points] == [HALF_SENTENCES, HALF_VOICES, ALL]
+    assert all(not e.replayed for job in jobs for e in job.examples[:1]), "something clinical in each"
+    assert "A quarter is not on the curve: none of its sentences is said in its voices." in markdown(found)
+
+
 def curve(tmp_path: Path, needs: str) -> Any:
     """A model hears a term if it was taught in enough voices, or in enough sentences."""
     jobs: list[TrainingJob] = []

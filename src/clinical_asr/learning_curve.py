@@ -17,7 +17,7 @@ import msgspec
 
 from clinical_asr.config import TrainingConfig
 from clinical_asr.errors import ConfigError
-from clinical_asr.finetune import require_apart
+from clinical_asr.finetune import divide, draw_replay, require_apart
 from clinical_asr.judge import Listen, Recordings
 from clinical_asr.keywords import keyword_hits
 from clinical_asr.records import Utterance
@@ -52,6 +52,8 @@ class LearningCurve:
     """All against half of the sentences, over terms: below 0 where the second half helped."""
     more_voices: PairedComparison
     advice: str
+    left_out: list[str]
+    """What is not on the curve and why, a sentence each."""
 
 
 def cheap(config: TrainingConfig) -> TrainingConfig:
@@ -68,6 +70,7 @@ def cheap(config: TrainingConfig) -> TrainingConfig:
 def parts(rows: Sequence[Utterance], seed: int) -> dict[str, list[Utterance]]:
     """The four parts; of every term half of the sentences (at least one), and half of the voices.
 
+    The quarter, on which no advice rests, is left out where none of these sentences is said in these voices.
     Raises ConfigError if there is one voice only, or one sentence of every term: then nothing can be halved.
     """
     draw = random.Random(f"learning curve/{seed}")
@@ -82,7 +85,7 @@ def parts(rows: Sequence[Utterance], seed: int) -> dict[str, list[Utterance]]:
                 f"{name} cannot be taken", "--learning-curve", "needs two voices and two sentences a term"
             )
     quarter = [row for row in halves[HALF_SENTENCES] if (row.voice_id or "") in kept]
-    return {QUARTER: quarter, **halves, ALL: list(rows)}
+    return {**({QUARTER: quarter} if quarter else {}), **halves, ALL: list(rows)}
 
 
 def _half_of_sentences(rows: Sequence[Utterance], draw: random.Random) -> set[str]:
@@ -101,29 +104,43 @@ def learning_curve(
 ) -> LearningCurve:  # fmt: skip
     """Train on every part and judge it. ``work`` is a folder for models that nobody keeps; an epoch is not resumed.
 
-    Raises ConfigError if no held-out row has a term that is taught, if one is trained on, or if nothing can be halved.
+    Raises ConfigError if no held-out row has a term that is taught, if one is trained on, if nothing can be halved, or
+    if the recipe replays and there is no general speech.
     """
     require_apart({"train": train, "replay": replay}, {"validation": held_out})
-    taught = {term_key(term_of(row)) for row in train.rows} - {""}
-    config, judged = cheap(config), [row for row in held_out.rows if term_key(term_of(row)) in taught]
+    config = cheap(config)
+    usable, _ = divide(train.rows, config)
+    taught = {term_key(term_of(row)) for row in usable} - {""}
+    judged = [row for row in held_out.rows if term_key(term_of(row)) in taught]
     if not judged:
         raise ConfigError("no held-out row has a term that is taught", "--learning-curve", "give --validation")
+    found, taken = parts(usable, config.seed), {row.id for row in (*train.rows, *held_out.rows)}
+    drawn = {name: draw_replay(replay.rows, config, len(rows), taken) for name, rows in found.items()}
     points = []
-    for name, rows in parts(train.rows, config.seed).items():
-        job = _job(base, config, Recordings(rows, train.folder), replay, work / f"{name.replace(' ', '_')}.nemo")
+    for name, rows in found.items():
+        sides = Recordings(rows, train.folder), Recordings(drawn[name], replay.folder)
+        job = _job(base, config, *sides, work / f"{name.replace(' ', '_')}.nemo")
         misses: dict[str, float] = {}
         train_model(job, _watch(Recordings(judged, held_out.folder), listen, misses), on_step)
         job.output.unlink(missing_ok=True)
         points.append(_point(name, rows, misses))
-    return conclude(points, {row.id: term_key(term_of(row)) for row in judged})
+    left_out = _left_out(len(train.rows) - len(usable), config, found)
+    return conclude(points, {row.id: term_key(term_of(row)) for row in judged}, left_out)
 
 
-def _job(base: Path, config: TrainingConfig, rows: Recordings, replay: Recordings, output: Path) -> TrainingJob:
-    wanted = round(config.replay_ratio * len(rows.rows))
-    general = random.Random(f"replay/{config.seed}").sample(list(replay.rows), min(wanted, len(replay.rows)))
+def _left_out(long: int, config: TrainingConfig, found: Mapping[str, Sequence[Utterance]]) -> list[str]:
+    excluded = f"rows longer than the recipe's max_duration, {config.max_duration:g} s, are in no part: {long}"
+    empty = f"{QUARTER} is not on the curve: none of its sentences is said in its voices"
+    return [text for text, true in ((excluded, long), (empty, QUARTER not in found)) if true]
+
+
+def _job(base: Path, config: TrainingConfig, rows: Recordings, general: Recordings, output: Path) -> TrainingJob:
+    """Every clinical row and the first epoch's general ones, the other epochs' apart."""
     clinical = [Example(row.id, rows.audio(row), row.text, row.duration) for row in rows.rows]
-    replayed = [Example(row.id, replay.audio(row), row.text, row.duration, replayed=True) for row in general]
-    return TrainingJob(base, tuple(clinical + replayed), config, output)
+    replayed = [Example(row.id, general.audio(row), row.text, row.duration, replayed=True) for row in general.rows]
+    each_epoch = round(config.replay_ratio * len(clinical))
+    examples, later = tuple(clinical + replayed[:each_epoch]), tuple(replayed[each_epoch:])
+    return TrainingJob(base, examples, config, output, more_replay=later)
 
 
 def _watch(held: Recordings, listen: Listen, misses: dict[str, float]) -> Any:
@@ -147,11 +164,12 @@ def _point(name: str, rows: Sequence[Utterance], misses: dict[str, float]) -> Cu
     return CurvePoint(name, len(rows), len(sentences), len(voices), len(terms), ker, misses)
 
 
-def conclude(points: Sequence[CurvePoint], terms: Mapping[str, str]) -> LearningCurve:
+def conclude(points: Sequence[CurvePoint], terms: Mapping[str, str], left_out: Sequence[str] = ()) -> LearningCurve:
     """What helped: the second half of the sentences, of the voices, or nothing that these terms could show."""
     by_part = {point.part: point for point in points}
     sentences, voices = (_against(by_part[name], by_part[ALL], terms) for name in (HALF_SENTENCES, HALF_VOICES))
-    return LearningCurve(list(points), sentences, voices, _advice(sentences, voices, by_part[ALL]))
+    advice = _advice(sentences, voices, by_part[ALL])
+    return LearningCurve(list(points), sentences, voices, advice, list(left_out))
 
 
 def _against(part: CurvePoint, whole: CurvePoint, terms: Mapping[str, str]) -> PairedComparison:
@@ -176,9 +194,10 @@ def _advice(sentences: PairedComparison, voices: PairedComparison, whole: CurveP
 
 
 def markdown(curve: LearningCurve) -> str:
-    """The table and the advice."""
+    """The table, what is not in it, and the advice."""
     head = "| trained on | rows | sentences | voices | terms | held-out KER |\n|---|---:|---:|---:|---:|---:|"
     lines = [
         f"| {p.part} | {p.rows} | {p.sentences} | {p.voices} | {p.terms} | {p.ker or 0:.1%} |" for p in curve.points
     ]
-    return "\n".join(["# Learning curve", "", head, *lines, "", f"{curve.advice[0].upper()}{curve.advice[1:]}.", ""])
+    told = [f"{text[0].upper()}{text[1:]}." for text in (*curve.left_out, curve.advice)]
+    return "\n".join(["# Learning curve", "", head, *lines, "", "\n\n".join(told), ""])
