@@ -151,6 +151,8 @@ WRONG = [
      "lora_rank: LoRA on transducer decoders gives NaN tensors; leave it out"),
     (["finetune", "--train", H, "--validation", H, "--base", "nvidia/nemotron-speech-streaming-en-0.6b"],
      "is a cache-aware streaming base: fine-tuning collapses it"),
+    (["finetune", "--train", H, "--learning-curve", "--runner", "torchrun:2"],
+     "--learning-curve: listens to each epoch here, which --runner torchrun:2 cannot; leave --runner out"),
     (["comparison", "--before", H, "--after", H], "comparison: cannot tell what was held out; give --split-folder"),
     (["comparison", "--before", H, "--after", H, "--train", H, "--validation", H],
      "h.jsonl too: what was trained on is not held out; split the manifest again: clinical-asr split"),

@@ -274,3 +274,23 @@ def test_other_heads_train_on_cpu_with_the_loss_of_nemo(
     report = train(dataclasses.replace(job, base=base, config=config, examples=job.examples[:4]))
     assert "NeMo's own" in report.loss and report.epochs[0].rows == 4
     assert len(hypotheses(job.output, job)) == 9
+
+
+def test_a_run_that_starts_anew_leaves_no_state_beside_its_own_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, the run before would be gone on with and take them for its own."""
+    from clinical_asr.engines.nemo_sft.store import STATE, WorkFolder
+
+    def saves(work: WorkFolder, epoch: int) -> None:
+        work._saved_at = -1e9
+        work.keep_best({"of": torch.tensor(float(epoch))})
+        work.save({"epoch": epoch, "best_epoch": epoch - 1, "weights": {}})
+
+    first, second = (WorkFolder(tmp_path / "m.nemo", {"job": job}, 0.0) for job in "ab")
+    saves(first, 2)
+    assert second.load() is None and second.of_another and first.load() is not None
+    write = second._write
+    monkeypatch.setattr(second, "_write", lambda name, value: name != STATE and write(name, value))
+    saves(second, 3)
+    assert first.load() is None

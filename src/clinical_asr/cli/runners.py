@@ -110,11 +110,13 @@ def _leave_in_order() -> None:
             signal.signal(number, leave)
 
 
-def in_one_process(what: str) -> None:
-    """Raises ConfigError if torchrun has started several: only fine-tuning itself can be shared."""
+def in_one_process(what: str, runner: str = "local") -> None:
+    """Raises ConfigError if torchrun has started several, or for another ``runner``: only fine-tuning can be shared."""
     from clinical_asr.cli.engines import processes
     from clinical_asr.errors import ConfigError
 
+    if runner != "local":
+        raise ConfigError(f"listens to each epoch here, which --runner {runner} cannot", what, "leave --runner out")
     size = processes().size
     if size > 1:
         raise ConfigError(f"runs in one process, not in {size}", what, "start it plainly, with --runner torchrun:N")

@@ -147,6 +147,8 @@ def finetune(
     from clinical_asr.finetune import Outputs, parts_of
     from clinical_asr.finetune import finetune as tune
 
+    if learning_curve:
+        r.in_one_process("--learning-curve", runner)
     config, margins = load_recipe(recipe), _margins(guard_margin, guard_upper, guard_wer)
     trainer = r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit, config)
     path = resolve(base, sha256=sha256)
@@ -158,7 +160,6 @@ def finetune(
     ledger = output.with_name(f"{output.stem}.ledger.jsonl")
     outputs = Outputs(model=output, info=output.with_name("training_run_info.json"), ledger=ledger)
     if learning_curve:
-        r.in_one_process("--learning-curve")
         _learning_curve(path, config, (learn, judge, general), output, trainer)
         return
     if _is_done(outputs, start, config, parts_of(config, learn, judge, general, weigh), margins):

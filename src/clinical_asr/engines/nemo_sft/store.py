@@ -56,6 +56,8 @@ class WorkFolder:
         """Write the state of a finished epoch, if training since the last one is worth keeping."""
         if time.monotonic() - self._saved_at < max(self.worth, PATIENCE * _bytes(state) / DISK):
             return
+        if self.of_another:  # it would be gone on with, and take our best weights for its own
+            (self.folder / STATE).unlink(missing_ok=True)
         if self._unsaved_best is not None and state["best_epoch"] != state["epoch"]:
             self._write(BEST, self._unsaved_best)
             self._unsaved_best = None
