@@ -646,6 +646,11 @@ def test_from_manifest_to_decision_on_a_tiny_model(tones: Path, tiny_nemo: Path,
     assert cli(*transcribe, "--model", tuned, "--output", tmp_path / "h1.jsonl").code == 0
     ran = cli("comparison", "--before", out, "--after", tmp_path / "h1.jsonl", "--split-folder", tmp_path)
     assert ran.code in (4, 5) and (tmp_path / "decision.json").is_file()
+    assert "not proven" not in ran.out, "the story that lies beside is this model's"
+    other = ["split", manifest, "--output-folder", tmp_path / "other", "--data-root", tones.parent, "--seed", "7"]
+    assert cli(*other).code == 0
+    ran = cli("comparison", "--before", out, "--after", tmp_path / "h1.jsonl", "--split-folder", tmp_path / "other")
+    assert ran.code == 2 and "was trained on other rows than this split's" in ran.err
 
 
 @pytest.mark.nemo

@@ -131,7 +131,8 @@ def test_a_guard_set_that_is_given_is_taken_whole_whatever_was_to_be_spoken(tmp_
 
 
 def test_without_rows_and_without_a_file_there_is_no_guard_set(tmp_path: Path) -> None:
-    _, cycle, _ = run(tmp_path, guard_rows=0)
+    _, cycle, told = run(tmp_path, guard_rows=0)
+    assert any("no guard set" in line for line in told) and not any("guard WER" in line for line in told)
     assert read_json(cycle.comparison("json"))["guard"]["rows"] == 0
 
 

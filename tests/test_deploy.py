@@ -27,7 +27,7 @@ from clinical_asr.handoff import Evidence, Sources, cycle_at, gather, sources_of
 from clinical_asr.inspection import inspect_model
 from clinical_asr.jsonl import read_json, write_json
 from clinical_asr.licences import licence_of
-from clinical_asr.model_card import cell
+from clinical_asr.model_card import _data, cell
 from clinical_asr.riva_commands import build_command, deploy_command, plan_of, run_command, steps_of
 from clinical_asr.routes import ROUTES, route_of
 from clinical_asr.training import TrainingReport
@@ -182,6 +182,16 @@ def test_the_card_says_what_it_is_worth_and_where_it_fails(promoted: Cycle, tmp_
                    evidence.story.data["train"]["manifest_digest"], "Recipe `fake`", "Way back"):  # fmt: skip
         assert needed in card, needed
     assert "Not promoted" not in card
+    assert "| held out, chose the best epoch |" in card and "that chose" not in card
+
+
+def test_the_card_says_who_chose() -> None:
+    """Where rows of their own choose, those that decide did not."""
+    counts = {name: {"rows": n, "seconds": 3600.0, "manifest_digest": "d"} for n, name in enumerate(
+        ("selection", "train", "selection_guard", "validation"), 4)}  # fmt: skip
+    told = _data(counts)
+    assert "| clinical rows that chose | 4 | 1.00 | d |" in told and "| general speech that chose | 6 |" in told
+    assert "| held out | 7 |" in told and "held out, chose" not in told
 
 
 def test_deploy_json_holds_the_commands_as_lists_and_the_page_as_shell(promoted: Cycle, tmp_path: Path) -> None:

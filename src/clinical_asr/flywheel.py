@@ -105,8 +105,9 @@ def evaluate(
     if not cycle.leaderboard(when, "json").exists():
         with engines.journal.step("leaderboard") as did:
             publish_leaderboard(cycle, request, when, found.board, rows, strata)
-            headline = found.board.headline
-            did(f"KER {headline.ker:.3f}, WER {headline.wer:.3f}, guard WER {found.guard_wer or 0:.3f}")
+            headline, general = found.board.headline, found.guard_wer
+            cost = "no guard set" if general is None else f"guard WER {general:.3f}"
+            did(f"KER {headline.ker:.3f}, WER {headline.wer:.3f}, {cost}")
     return found
 
 

@@ -139,12 +139,16 @@ def _facts(content: Card) -> str:
 
 
 def _data(data: dict[str, Any]) -> str:
-    names = {"train": "clinical rows trained on", "replay": "general speech replayed",
-             "validation": "held out, chose the best epoch"}  # fmt: skip
+    chose = (data.get("selection") or {}).get("rows")
+    names = {
+        "train": "clinical rows trained on", "replay": "general speech replayed",
+        "selection": "clinical rows that chose", "selection_guard": "general speech that chose",
+        "validation": "held out" if chose else "held out, chose the best epoch",
+    }  # fmt: skip
     rows = [
         (told, part.get("rows", "–"), f"{part.get('seconds', 0) / 3600:.2f}", part.get("manifest_digest", "–"))
         for name, told in names.items()
-        if (part := data.get(name)) is not None
+        if (part := data.get(name)) and (part.get("rows") or "selection" not in name)
     ]
     return table(("rows", "n", "hours", "manifest digest"), rows)
 

@@ -121,7 +121,7 @@ def _story(told: Path | None, beside: Path, after: Signature) -> Path | None:
     if told is None and not beside.is_file():
         return None
     of = model_of(info)
-    if after.model_digest and of == after.model_digest:
+    if after.model_digest and of.startswith(after.model_digest):  # transcripts name the first 16 digits
         return info
     if told is not None:
         model, heard = of[:12] or "unknown", after.model_digest[:12] or "unknown"
