@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -235,6 +236,24 @@ def test_rows_that_failed_once_are_heard_by_the_same_command(tmp_path: Path, mon
     again, cycle, _ = run(tmp_path, **whole)
     assert again.verdict == "promote" and ids(cycle.scores("after")) == ids(cycle.manifest)
     assert read_json(cycle.leaderboard("after", "json"))["headline"]["rows"] == len(ids(cycle.manifest))
+
+
+def test_what_the_base_was_trained_on_in_an_earlier_cycle_decides_nothing(tmp_path: Path) -> None:
+    works = Works(knows=0.2)
+    _, first, _ = run(tmp_path, works)
+    second = Cycle(first.root, 2)
+    again = request(tmp_path, **SMALL | {"split": SplitConfig(hold_out_sentences=0.3, seed=7)})
+    again = msgspec.structs.replace(again, base=first.adapted_model)
+    told: list[str] = []
+    flywheel.turn(second, again, engines(works, second, told))
+    held, known = ids(second.validation), ids(first.train)
+    found = read_json(second.comparison("json"))
+    judged = found["held_out"]["all_categories"]["rows"] + found["new_terms"]["all_categories"]["rows"]
+    assert found["known_to_base"] == len(held & known) > 0 and judged == len(held - known)
+    assert f"without {len(held & known)} rows that the base was trained on" in told[-1]
+    assert f"{len(held & known)} rows that the base was trained on" in second.comparison("md").read_text()
+    third = Cycle(first.root, 3)
+    assert flywheel.known_to_base(third, msgspec.structs.replace(again, base=second.adapted_model)) >= known
 
 
 @pytest.mark.parametrize("kind", ["benchmark", "guard"])

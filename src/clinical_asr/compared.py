@@ -11,6 +11,7 @@
      "missing": {"held_out", "guard", "others", "added"},
      "guard": {"rows", "wer_before", "wer_after", "difference", "low", "high", ...},
      "selection": {"rows", "general_rows", "base", "candidates": [{"epoch", "factor", "metrics"}, ...], "chosen", ...},
+     "known_to_base": rows that the base was trained on,
      "signatures": [before, after]}
 """
 
@@ -83,3 +84,5 @@ class Comparison:
     """What the comparison could not pair."""
     selection: Selection | None = None
     """How the tuned model was chosen among candidates, on rows that this comparison leaves out."""
+    known_to_base: int = 0
+    """Rows that are left out since the base itself was trained on them, in an earlier cycle."""

@@ -8,7 +8,7 @@ test works on terms. The value: :mod:`compared`; what it comes to: :mod:`verdict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from clinical_asr.changes import (
@@ -41,10 +41,12 @@ def compare(
     previous: Sequence[Decision] = (),
     selection: Selection | None = None,
     guard_signatures: tuple[Signature, Signature] | None = None,
+    known: Set[str] = frozenset(),
 ) -> Comparison:
     """Compare two cycles on the rows both hold. ``previous`` are the decisions of earlier cycles, oldest first.
 
-    Rows that chose the model (``selection``) are neither held out nor trained on, and are left out.
+    Rows that chose the model (``selection``) are neither held out nor trained on, and are left out. So are held-out
+    rows that the base itself was trained on before (``known``).
 
     Raises ScoringError, naming the difference, if normaliser, metric version, references or audio differ, if no row is
     shared, if a row has no stratum, or if the guard set holds rows of the benchmark or was heard by another model.
@@ -55,8 +57,9 @@ def compare(
     if guard_signatures:
         _refuse_other_yardsticks(*guard_signatures, where="guard set")
         _refuse_other_models(signatures, guard_signatures)
-    chose = set(selection.rows) if selection else set()
-    pairs = [pair for pair in paired_rows(before, after) if pair[0].id not in chose]
+    known = {row_id for row_id in known if (stratum := strata.get(row_id)) is not None and stratum.held_out}
+    out = known | set(selection.rows if selection else ())
+    pairs = [pair for pair in paired_rows(before, after) if pair[0].id not in out]
     labels = _strata_of(pairs, strata)
     unheard = [pair for pair in pairs if labels[pair[0].id].held_out]
     held = [pair for pair in pairs if _decides(labels[pair[0].id])]
@@ -79,8 +82,9 @@ def compare(
         ),
         signatures=list(signatures),
         config=config,
-        missing=_missing(before, after, strata, wanted, chose, guard_before, guard_after),
+        missing=_missing(before, after, strata, wanted, out, guard_before, guard_after),
         selection=selection,
+        known_to_base=len(known),
     )  # fmt: skip
     verdict, reason, next_stage, exit_code = judge(comparison, previous)
     return replace(comparison, verdict=verdict, reason=reason, next_stage=next_stage, exit_code=exit_code)
@@ -119,12 +123,12 @@ def _missing(
     after: Sequence[Score],
     strata: Mapping[str, Stratum],
     wanted: Callable[[Pair], bool],
-    chose: set[str],
+    out: Set[str],
     guard_before: Sequence[Score],
     guard_after: Sequence[Score],
 ) -> Missing:
     """Rows that cannot be paired; a row of no known stratum is one of the others."""
-    lost = [row for row in _alone(before, after) if row.id not in chose]
+    lost = [row for row in _alone(before, after) if row.id not in out]
     judged = [row for row in lost if wanted((row, row)) and _decides(strata.get(row.id) or row.stratum)]
     general = (guard_before, guard_after) if guard_before and guard_after else ((), ())
     return Missing(

@@ -228,6 +228,7 @@ def comparison_stage(
         found = comparison.compare(
             before.rows, after.rows, strata, before.guard, after.guard,
             (before.signature, after.signature), request.comparison, previous, selected,
+            known=known_to_base(cycle, request),
         )  # fmt: skip
         decision = verdict.decide(found, previous)
         write_text(cycle.comparison("md"), report.comparison_markdown(found, decision))
@@ -235,8 +236,20 @@ def comparison_stage(
             cycle.comparison("html"), found, decision, before.rows, after.rows, strata=strata
         )
         write_json(cycle.comparison("json"), found)
-        did(decision.verdict)
+        known = f", without {found.known_to_base} rows that the base was trained on" if found.known_to_base else ""
+        did(f"{decision.verdict}{known}")
     return decision
+
+
+def known_to_base(cycle: Cycle, request: Request) -> set[str]:
+    """Rows that the base was trained on, where it is the model of an earlier cycle here, and those of its own base."""
+    digest, known = base_digest(request.base), set[str]()
+    for number in range(cycle.number - 1, 0, -1):
+        earlier = Cycle(cycle.root, number)
+        if earlier.training_run_info.exists() and finetune.model_of(earlier.training_run_info) == digest:
+            known |= {row.id for row in read_rows(earlier.train, ClinicalUtterance)}
+            digest = str(read_json(earlier.training_run_info)["base"]["sha256"])
+    return known
 
 
 def earlier_decisions(cycle: Cycle) -> list[Decision]:

@@ -164,7 +164,9 @@ def _sides(comparison: Comparison) -> str:
         rows += [_side_row(name, side), _side_row(f"{name}, all categories", side.all_categories)]
     strata = ", ".join(f"{n} {name}" for name, n in comparison.held_out.strata.items())
     title = f"## KER of {', '.join(comparison.priority_categories)}"
-    alone = f" Left out: {comparison.missing}." if str(comparison.missing) else ""
+    known = f"{comparison.known_to_base} rows that the base was trained on" if comparison.known_to_base else ""
+    left_out = "; ".join(filter(None, (str(comparison.missing), known)))
+    alone = f" Left out: {left_out}." if left_out else ""
     return f"{title}\n\n{table(header, rows)}\n\nHeld-out rows by stratum: {strata or 'none'}.{alone}"
 
 
