@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import contextmanager, nullcontext
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ from clinical_asr.cli.console import steps, table
 from clinical_asr.cli.manifests import checked_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from clinical_asr.config import TrainingConfig
     from clinical_asr.finetune import Base, Outputs, Recordings
@@ -153,24 +154,63 @@ def finetune(
     trainer = r.runner(runner, remote_python, max_cost, yes, nodes, gpus_per_node, fit, config)
     path = resolve(base, sha256=sha256)
     inspect_base(path)
+    ledger = output.with_name(f"{output.stem}.ledger.jsonl")
+    outputs = Outputs(model=output, info=output.with_name("training_run_info.json"), ledger=ledger)
+    if not learning_curve:
+        _refuse_losing(outputs, path, train, validation, replay, selection_guard, Path(recipe))
     start = _base(base, path)
     learn, judge = _recordings("train", train, data_root), _recordings("validation", validation, data_root)
     general = _replay(replay, path, output, data_root)
     weigh = _recordings("selection-guard", selection_guard, data_root)
-    ledger = output.with_name(f"{output.stem}.ledger.jsonl")
-    outputs = Outputs(model=output, info=output.with_name("training_run_info.json"), ledger=ledger)
     if learning_curve:
         _learning_curve(path, config, (learn, judge, general), output, trainer)
         return
     if _is_done(outputs, start, config, parts_of(config, learn, judge, general, weigh), margins):
+        _note_of(output).unlink(missing_ok=True)
         typer.echo(f"{output}: complete already")
         return
-    engines = (trainer, listener())
-    on_step = steps("training") if processes().leads else None
-    report = tune(
-        start, config, learn, judge, general, outputs, *engines, selection_guard=weigh, margins=margins, on_step=on_step
-    )
+    engines, leads = (trainer, listener()), processes().leads
+    asked = {"selection_guard": weigh, "margins": margins, "on_step": steps("training") if leads else None}
+    with _noted(outputs) if leads else nullcontext():
+        report = tune(start, config, learn, judge, general, outputs, *engines, **asked)
     _show_training(report, outputs)
+
+
+def _refuse_losing(outputs: Outputs, *inputs: Path | None) -> None:
+    """Raises ConfigError if what is read would be overwritten, or a model that this command has not made."""
+    from clinical_asr.bases import base_digest, sidecar_of
+    from clinical_asr.errors import ConfigError
+    from clinical_asr.finetune import model_of
+
+    for target in (outputs.model, outputs.info, outputs.ledger):
+        o.not_over(target, *inputs)
+    if not outputs.model.is_file():
+        return
+    digest, unfinished = base_digest(outputs.model), _note_of(outputs.model).is_file()
+    told = outputs.info.is_file() and model_of(outputs.info) == digest
+    if not told and not (unfinished and sidecar_of(outputs.model).is_file()):
+        mend = "name another output, or move that model away"
+        raise ConfigError(f"is a model that no {outputs.info.name} beside it tells of", str(outputs.model), mend)
+
+
+def _note_of(model: Path) -> Path:
+    return model.with_name(f"{model.name}.begun.part")
+
+
+@contextmanager
+def _noted(outputs: Outputs) -> Iterator[None]:
+    """A note lies there from before the model stands until its story does: a killed run's model is ours by that."""
+    from clinical_asr.jsonl import write_text
+
+    note = _note_of(outputs.model)
+    write_text(note, f"{outputs.model.name} is being made: it is complete when {outputs.info.name} tells of it\n")
+    try:
+        yield
+    except BaseException:
+        if not outputs.model.is_file():  # nothing to be known again
+            note.unlink(missing_ok=True)
+        raise
+    note.unlink(missing_ok=True)
 
 
 def _learning_curve(
@@ -252,6 +292,7 @@ def _is_done(
 
     import msgspec
 
+    from clinical_asr.bases import base_digest
     from clinical_asr.cycle import manifest_digest
     from clinical_asr.errors import ConfigError
     from clinical_asr.finetune import model_of
@@ -259,8 +300,9 @@ def _is_done(
 
     if not outputs.info.is_file():
         return False
-    _refuse_anothers_story(outputs, model_of(outputs.info))
-    if not outputs.model.is_file():
+    digest = model_of(outputs.info)
+    _refuse_anothers_story(outputs, digest)
+    if not outputs.model.is_file() or base_digest(outputs.model) != digest:
         return False
     story, recipe = read_json(outputs.info), msgspec.json.decode(msgspec.json.encode(config))
     told, data = {"recipe": story.get("recipe")}, story.get("data") or {}

@@ -1,0 +1,161 @@
+"""What lies where a command writes: its own work is continued, another's is never replaced without a word."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clinical_asr import finetune as stage
+from clinical_asr.bases import adopt, mini_base
+from clinical_asr.cli import main
+from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command as a person types it: exit code, what it says, what it complains about."""
+
+    def typed(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["clinical-asr", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        return int(stop.value.code or 0), said.out, said.err
+
+    return typed
+
+
+# --- finetune: neither its inputs nor another's model -----------------------------------------------------------------
+
+
+def trained(job: TrainingJob, evaluate: Any, on_step: Any) -> TrainingReport:
+    """A trainer that copies the base, and writes it as every trainer does."""
+    job.output.parent.mkdir(exist_ok=True)
+    part = Path(shutil.copy(job.base, job.output.with_name("made.part")))
+    part.write_bytes(part.read_bytes() + b"tuned")
+    epoch = EpochReport(1, 1.0, len(job.examples), 0.1)
+    return TrainingReport(
+        digest=adopt(part, job.output), epochs=(epoch,), best_epoch=1, stopped_early=False, steps=1, batch_size=4,
+        accumulate_grad_batches=1, warmup_steps=0, precision="32-true", loss="none", seconds=0.1,
+        peak_memory_mb=1.0, resumed_after_epoch=0, notes=(), versions={}, hardware="none",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def tune(tiny_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """A command without its output, whose trainer trains nothing."""
+    monkeypatch.setattr("clinical_asr.cli.engines.trainer", lambda fit: trained)
+    folder = Path(shutil.copytree(tiny_manifest.parent, tmp_path / "data"))
+    base, recipe = folder / "base.nemo", folder / "recipe.yaml"
+    shutil.copy(mini_base(), base)
+    recipe.write_text("epochs: 1\nreplay_ratio: 0\nselection_fraction: 0\n", encoding="utf-8")
+    return ["finetune", "--train", folder / tiny_manifest.name, "--base", base, "--recipe", recipe]
+
+
+@pytest.mark.parametrize("option", ["--base", "--train", "--recipe"])
+@pytest.mark.parametrize("way", ["itself", "link", "relative"])
+def test_finetune_overwrites_nothing_that_it_reads(option: str, way: str, tune: list[Any], tmp_path: Path, run: Run,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    read: Path = tune[tune.index(option) + 1]
+    before, output = read.read_bytes(), read
+    if way == "link":
+        output = tmp_path / "link.nemo"
+        output.symlink_to(read)
+    elif way == "relative":
+        monkeypatch.chdir(tmp_path)
+        output = Path(os.path.relpath(read))
+    code, _, err = run(*tune, "--output", output)
+    assert (code, err) == (2, f"error: {output}: is also what is read; write to another file\n")
+    assert read.read_bytes() == before and not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("option", ["--validation", "--replay", "--selection-guard"])
+def test_nor_what_it_writes_beside_the_model(option: str, tune: list[Any], tmp_path: Path, run: Run) -> None:
+    ledger = Path(shutil.copy(tune[2], tmp_path / "data" / "m.ledger.jsonl"))
+    code, _, err = run(*tune, option, ledger, "--output", tmp_path / "data" / "m.nemo")
+    assert (code, err) == (2, f"error: {ledger}: is also what is read; write to another file\n")
+    assert ledger.read_bytes() == tune[2].read_bytes()
+
+
+@pytest.mark.parametrize("sidecar", [False, True])
+@pytest.mark.parametrize("story", [False, True])
+def test_another_model_at_the_output_stays(
+    story: bool, sidecar: bool, tune: list[Any], tmp_path: Path, run: Run
+) -> None:
+    """Whether the folder tells of no model or of one that has gone."""
+    output = tmp_path / "out" / "m.nemo"
+    output.parent.mkdir()
+    if story:
+        assert run(*tune, "--output", output)[0] == 0
+        output.unlink()
+    foreign = Path(shutil.copy(mini_base(), tmp_path / "foreign.nemo"))
+    if sidecar:
+        adopt(foreign, output)
+    else:
+        output.with_name("m.nemo.sha256").unlink(missing_ok=True)
+        shutil.move(foreign, output)
+    code, _, err = run(*tune, "--output", output)
+    what = "is a model that no training_run_info.json beside it tells of; name another output, or move that model away"
+    assert (code, err) == (2, f"error: {output}: {what}\n")
+    assert output.read_bytes() == mini_base().read_bytes()
+
+
+def test_a_learning_curve_writes_no_model_and_asks_for_none(
+    tune: list[Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinical_asr.cli.tune._learning_curve", lambda *_: print("a curve"))
+    assert run(*tune, "--learning-curve", "--output", tune[4]) == (0, "a curve\n", "")
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "with the story of a model that has gone"])
+def test_a_model_that_a_killed_run_left_is_continued(
+    again: bool, tune: list[Any], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed where the model stands and its story does not yet."""
+    output = tmp_path / "out" / "m.nemo"
+    if again:
+        assert run(*tune, "--output", output)[0] == 0
+        output.with_name("training_run_info.json").write_text('{"model": {"sha256": "of one that has gone"}}')
+        output.unlink()
+    with monkeypatch.context() as now:
+        now.setattr(stage, "write_rows", lambda *_: sys.exit(9))
+        assert run(*tune, "--output", output)[0] == 9
+    assert output.is_file()
+    code, out, _ = run(*tune, "--output", output)
+    assert code == 0 and f"written: {output}" in out
+    assert run(*tune, "--output", output) == (0, f"{output}: complete already\n", "")
+    assert not list(output.parent.glob("*.part"))
+
+
+def test_a_run_that_made_no_model_leaves_nothing(
+    tune: list[Any], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinical_asr.cli.engines.trainer", lambda fit: lambda *_: sys.exit(9))
+    assert run(*tune, "--output", tmp_path / "out" / "m.nemo")[0] == 9
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_note_alone_makes_no_foreign_model_ours(tune: list[Any], tmp_path: Path, run: Run) -> None:
+    """Killed before the model stood; then somebody put theirs there."""
+    output = tmp_path / "m.nemo"
+    output.with_name("m.nemo.begun.part").write_text("m.nemo is being made")
+    shutil.copy(mini_base(), output)
+    assert run(*tune, "--output", output)[0] == 2 and output.read_bytes() == mini_base().read_bytes()
+
+
+def test_what_lies_complete_needs_no_note(tune: list[Any], tmp_path: Path, run: Run) -> None:
+    """Killed between the story and the end."""
+    output = tmp_path / "out" / "m.nemo"
+    assert run(*tune, "--output", output)[0] == 0
+    note = output.with_name("m.nemo.begun.part")
+    note.write_text("m.nemo is being made")
+    assert run(*tune, "--output", output) == (0, f"{output}: complete already\n", "") and not note.exists()
