@@ -159,3 +159,55 @@ def test_what_lies_complete_needs_no_note(tune: list[Any], tmp_path: Path, run: 
     note = output.with_name("m.nemo.begun.part")
     note.write_text("m.nemo is being made")
     assert run(*tune, "--output", output) == (0, f"{output}: complete already\n", "") and not note.exists()
+
+
+# --- general: another manifest stays ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def speak(tmp_path: Path) -> list[object]:
+    """Two short sentences in two voices and noise; without the folder."""
+    said = tmp_path / "said.txt"
+    said.write_text("good morning\nsit down\nthank you\n", encoding="utf-8")
+    words = ["--rows", 4, "--voices", "en-us+f3-r160-p50,en-gb+m4-r165-p45", "--noise-levels", "clean,snr_5db"]
+    return ["general", "--sentences", said, *words]
+
+
+def test_general_speech_replaces_no_other_manifest_unless_it_is_forced(
+    speak: list[object], tmp_path: Path, run: Run
+) -> None:
+    folder, manifest = tmp_path / "guard", tmp_path / "guard" / "manifest.jsonl"
+    assert run(*speak, "--output-folder", folder)[0] == 0
+    first, clips = manifest.read_bytes(), sorted(folder.rglob("*.wav"))
+    manifest.touch()
+    mend = "write to another folder, or replace it with --force"
+    for other in (("--seed", 7), ("--rows", 3), ("--rows", 6), ("--noise-levels", "clean")):
+        code, _, err = run(*speak, "--output-folder", folder, *other)
+        assert (code, err) == (2, f"error: {manifest}: holds another manifest; {mend}\n"), other
+    assert manifest.read_bytes() == first and sorted(folder.rglob("*.wav")) == clips, "nor is anything spoken for it"
+    assert run(*speak, "--output-folder", folder, "--seed", 7, "--force")[0] == 0
+    assert manifest.read_bytes() != first
+
+
+def test_nor_one_of_a_clinical_benchmark_or_one_to_which_something_was_added(
+    speak: list[object], tmp_path: Path, run: Run
+) -> None:
+    folder, manifest = tmp_path / "b", tmp_path / "b" / "manifest.jsonl"
+    assert run(*speak, "--output-folder", folder)[0] == 0
+    clinical = manifest.read_bytes().replace(b'"text"', b'"term":"morning","text"')
+    manifest.write_bytes(clinical)
+    code, _, err = run(*speak, "--output-folder", folder)
+    assert code == 2 and "holds another manifest" in err and manifest.read_bytes() == clinical
+
+
+def test_the_same_general_speech_again_is_finished_and_is_the_same(
+    speak: list[object], tmp_path: Path, run: Run
+) -> None:
+    folder, manifest = tmp_path / "guard", tmp_path / "guard" / "manifest.jsonl"
+    assert run(*speak, "--output-folder", folder)[0] == 0
+    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    manifest.unlink()
+    next(folder.glob("audio/general-*.wav")).unlink()
+    for _ in range(2):
+        assert run(*speak, "--output-folder", folder)[0] == 0
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole

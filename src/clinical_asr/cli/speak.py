@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
@@ -18,7 +18,7 @@ from clinical_asr.cli.voices import Speech, speaking, tell_plan
 
 if TYPE_CHECKING:
     from clinical_asr.audio import Plan
-    from clinical_asr.clips import ClipPlan
+    from clinical_asr.clips import Clip, ClipPlan
     from clinical_asr.records import Pronunciation, Row, Sentence, Term
 
 R = TypeVar("R", bound="Row")
@@ -215,21 +215,45 @@ def general(
     voices: o.Voices = o.VOICES,
     noise_levels: o.NoiseLevels = "clean",
     seed: o.Seed = 42,
+    force: Annotated[bool, typer.Option(help="Replace another manifest that is there.")] = False,
 ) -> None:
     """Speak general English: a guard set that fine-tuning must not harm, or speech to replay in training.
+
+    The same command again continues.
 
     Example: clinical-asr general --sentences sentences.txt --rows 240 --output-folder guard
     """
     from clinical_asr.cli.engines import check_voices, synthesiser
-    from clinical_asr.general import build, read_sentences
+    from clinical_asr.general import build, plan, read_sentences
     from clinical_asr.jsonl import write_rows
 
     chosen, levels = check_voices(o.listed(voices, "--voices")), o.noise_levels(noise_levels)
-    texts = read_sentences(sentences)
+    texts, manifest = read_sentences(sentences), o.not_over(output_folder / "manifest.jsonl", sentences)
+    if not force:
+        _refuse_other(manifest, plan(texts, chosen, rows, seed, levels))
     built = build(
         texts, chosen, output_folder, synthesiser(), rows, seed, levels, progress=progress, workers=Speech().processes
     )
-    write_rows(output_folder / "manifest.jsonl", built)
+    write_rows(manifest, built)
     seconds = sum(row.duration for row in built)
     counts = Counter(row.voice_id for row in built)
-    typer.echo(f"{output_folder / 'manifest.jsonl'}: {told(counts, 'rows')}; {seconds:.0f} s of audio")
+    typer.echo(f"{manifest}: {told(counts, 'rows')}; {seconds:.0f} s of audio")
+
+
+def _refuse_other(manifest: Path, clips: Sequence[Clip]) -> None:
+    """Raises ConfigError if a manifest is there that these clips do not make: models and comparisons may rest on it."""
+    from clinical_asr.errors import ConfigError
+    from clinical_asr.jsonl import iter_objects
+
+    held = [fields for _, fields in iter_objects(manifest)] if manifest.is_file() else None
+    if held is not None and (len(held) != len(clips) or not all(map(_is_of, held, clips))):
+        mend = "write to another folder, or replace it with --force"
+        raise ConfigError("holds another manifest", str(manifest), mend)
+
+
+def _is_of(fields: Mapping[str, Any], clip: Clip) -> bool:
+    """Whether a row is all that comes of a clip, and nothing more; its audio is not looked at."""
+    names = (f"audio/{clip.file_name}", f"audio/{clip.earlier_name}")
+    told = {"text": clip.text, "voice_id": clip.voice_id, "noise_level": clip.noise_level}
+    heard = {name: fields.get(name) for name in ("audio_filepath", "duration", "id")}
+    return heard["audio_filepath"] in names and fields == told | heard
