@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +14,11 @@ from typing import Any
 
 import pytest
 
+import board
 from clinical_asr import finetune as stage
 from clinical_asr.bases import adopt, mini_base
 from clinical_asr.cli import main
+from clinical_asr.jsonl import write_rows
 from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
 
 Run = Callable[..., tuple[int, str, str]]
@@ -211,3 +216,63 @@ def test_the_same_general_speech_again_is_finished_and_is_the_same(
     for _ in range(2):
         assert run(*speak, "--output-folder", folder)[0] == 0
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == whole
+
+
+# --- scores: rows and signature of one run ----------------------------------------------------------------------------
+
+FULL = """
+import resource, signal, sys
+from clinical_asr.cli import main
+from clinical_asr.jsonl import write_rows
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+main()
+"""
+
+
+def scored_by(output: Path) -> tuple[str, set[str]]:
+    """The model of the signature, and what was heard in the rows."""
+    rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+    signature = json.loads(output.with_name("s.signature.json").read_text())
+    return signature["model"], {row["hypothesis"] for row in rows}
+
+
+@pytest.fixture
+def score(tmp_path: Path, run: Run) -> list[object]:
+    """A command that scores a new model where the scores of an old one lie."""
+    write_rows(tmp_path / "old.jsonl", board.rows(12, 0, model="old", digest="aa"))
+    write_rows(tmp_path / "new.jsonl", board.rows(12, 12, model="new", digest="bb"))
+    assert run("scores", tmp_path / "old.jsonl", "--output", tmp_path / "s.jsonl")[0] == 0
+    return ["scores", tmp_path / "new.jsonl", "--output", tmp_path / "s.jsonl"]
+
+
+def test_scores_that_find_no_room_leave_those_that_are_there(score: list[object], tmp_path: Path) -> None:
+    """A file may grow to 5000 bytes: enough for the signature, not for the rows, all of which fit into one buffer."""
+    before = scored_by(tmp_path / "s.jsonl")
+    assert 5000 < (tmp_path / "s.jsonl").stat().st_size < 8192
+    done = subprocess.run([sys.executable, "-c", FULL, "5000", *map(str, score)], capture_output=True, text=True)
+    assert done.returncode == 2 and "s.jsonl: file too large" in done.stderr.lower(), done.stderr
+    assert scored_by(tmp_path / "s.jsonl") == before and before[0] == "old" and not list(tmp_path.glob("*.part"))
+
+
+def test_rows_never_stand_beside_a_signature_that_is_not_theirs(
+    score: list[object], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the signature is written, or just after."""
+    for failing in ("write_json", "settle"):
+        with monkeypatch.context() as now:
+            now.setattr(f"clinical_asr.jsonl.{failing}", full)
+            assert run(*score)[0] == 2
+        assert not (tmp_path / "s.jsonl").exists()
+    assert run(*score)[0] == 0 and scored_by(tmp_path / "s.jsonl")[0] == "new"
+
+
+def test_what_has_no_signature_costs_no_scores(score: list[object], tmp_path: Path, run: Run) -> None:
+    before = scored_by(tmp_path / "s.jsonl")
+    write_rows(tmp_path / "new.jsonl", [*board.rows(3, 0, model="new"), *board.rows(3, 0, model="other", start=3)])
+    code, _, err = run(*score)
+    assert code == 2 and "hypotheses of several models" in err and scored_by(tmp_path / "s.jsonl") == before
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

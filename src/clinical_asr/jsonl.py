@@ -141,13 +141,18 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     deque(writing(path, rows, lambda row: row), maxlen=0)
 
 
-def writing(path: Path, items: Iterable[T], row_of: Callable[[T], Row]) -> Iterator[T]:
-    """The same items, the row of each written on its way; the file stands, atomically, when the last has passed."""
+def writing(path: Path, items: Iterable[T], row_of: Callable[[T], Row], then: Callable[[], Any] = bool) -> Iterator[T]:
+    """The same items, the row of each written on its way; the file stands, atomically, when the last has passed.
+
+    ``then`` is called before that, once all rows have found room on the disk.
+    """
     encoder = msgspec.json.Encoder()
-    with atomic_path(path) as part, part.open("wb") as file:
-        for item in items:
-            file.write(encoder.encode(to_dict(row_of(item))) + b"\n")
-            yield item
+    with atomic_path(path) as part:
+        with part.open("wb") as file:
+            for item in items:
+                file.write(encoder.encode(to_dict(row_of(item))) + b"\n")
+                yield item
+        then()
 
 
 def append_row(path: Path, row: Row) -> None:
@@ -196,7 +201,8 @@ class RowWriter:
     def write(self, rows: Sequence[Row]) -> None:
         """Append a batch and force it to disk: what has been written is never computed again."""
         self._file.write(b"".join(self._encoder.encode(to_dict(row)) + b"\n" for row in rows))
-        _flush_to_disk(self._file.fileno(), self._file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self.rows.extend(rows)
 
     def finish(self) -> None:
@@ -268,11 +274,6 @@ def sync(place: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _flush_to_disk(descriptor: int, file: Any) -> None:
-    file.flush()
-    os.fsync(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -97,11 +97,12 @@ def _written(output: Path, scored: Iterable[ScoredTexts], signing: Signing) -> I
     """The same, each row written on its way; their signature stands before the rows do."""
     from clinical_asr.jsonl import write_json, writing
 
-    def rows() -> Iterator[ScoredTexts]:
-        yield from scored
-        write_json(signature_of(output), signing.signature())
+    def sign() -> None:
+        signature = signing.signature()
+        output.unlink(missing_ok=True)  # rows of an earlier run must never stand beside the new signature
+        write_json(signature_of(output), signature)
 
-    return writing(output, rows(), lambda one: one[0])
+    return writing(output, scored, lambda one: one[0], sign)
 
 
 def _show_summary(found: ScoreSummary) -> None:
