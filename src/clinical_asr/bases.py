@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from clinical_asr.cycle import FileState, file_digest, file_state
-from clinical_asr.errors import ConfigError, ModelError
+from clinical_asr.errors import ConfigError, ModelError, printable
 from clinical_asr.jsonl import settle, sync, write_text
 from clinical_asr.nemo_file import Architecture, read_architecture
 from clinical_asr.records import SAMPLE_RATE
@@ -170,7 +170,7 @@ def adopt(part: Path, model: Path) -> str:
         digest = content_digest(part)
         on_disk.result()
     model.unlink(missing_ok=True)  # an older model must never stand beside the new digest
-    write_text(sidecar_of(model), f"{digest}  {model.name}\n")
+    write_text(sidecar_of(model), f"{digest}  {printable(model.name)}\n")
     hashed = file_state(part)
     settle(part, model)
     _know_renamed(hashed, model)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from clinical_asr import intake
-from clinical_asr.errors import ConfigError
+from clinical_asr.errors import ConfigError, printable
 from clinical_asr.records import EntityCategory, Seconds
 
 
@@ -270,6 +270,6 @@ def _parse_recipe(document: bytes, where: str) -> TrainingConfig:
         keys: Any = intake.plain_yaml(document)
         for key, value in keys.items() if isinstance(keys, dict) else ():
             refuse_request(str(key), "" if key == "name" else value)
-        return msgspec.convert({"name": Path(where).stem, **keys}, TrainingConfig)
+        return msgspec.convert({"name": printable(Path(where).stem), **keys}, TrainingConfig)
     except (msgspec.ValidationError, ValueError, TypeError) as error:
         raise ConfigError(f"is not a recipe ({error})", where=where) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from clinical_asr.architecture import Architecture
 from clinical_asr.bases import base_digest
 from clinical_asr.cycle import Cycle
-from clinical_asr.errors import ConfigError, FlywheelError, ModelError
+from clinical_asr.errors import ConfigError, FlywheelError, ModelError, printable
 from clinical_asr.findings import Board, Judgement, Named, Story
 from clinical_asr.jsonl import read_json
 from clinical_asr.nemo_file import check_archive, read_architecture
@@ -138,5 +138,6 @@ def _previous(earlier: tuple[Cycle, ...]) -> Named | None:
     for cycle in earlier:
         files = (cycle.decision, cycle.training_run_info, cycle.adapted_model)
         if all(path.is_file() for path in files) and read_json(cycle.decision, Decision).verdict == PROMOTED:
-            return Named(read_json(cycle.training_run_info, Story).model.sha256, cycle.adapted_model.as_posix())
+            name = printable(cycle.adapted_model.as_posix())
+            return Named(read_json(cycle.training_run_info, Story).model.sha256, name)
     return None

@@ -10,6 +10,7 @@ from typing import Any
 from clinical_asr.architecture import Architecture, vocabulary_of
 from clinical_asr.bases import base_digest, refusals
 from clinical_asr.checkpoint import parameter_count
+from clinical_asr.errors import printable
 from clinical_asr.nemo_file import architecture_of, check_archive, read_config, read_tensors
 from clinical_asr.routes import route_or_reason
 
@@ -54,7 +55,7 @@ def inspect_model(path: Path, name: str = "") -> Inspection:
         numbers[one.dtype] += one.numel
     refused = [f"{reason}; {mend}" for reason, mend in refusals(architecture)]
     return Inspection(
-        name=name or path.stem, path=str(path), sha256=digest, size_bytes=path.stat().st_size,
+        name=printable(name or path.stem), path=printable(str(path)), sha256=digest, size_bytes=path.stat().st_size,
         nemo_version=str(config.get("nemo_version") or ""), architecture=architecture,
         vocabulary_sample=vocabulary_of(config)[:SAMPLE], parameters=parameter_count(tensors),
         numbers=dict(numbers.most_common()), trainable=not refused, refusals=refused,

@@ -137,11 +137,13 @@ def _p(standing: Standing) -> str:
 
 def _names(systems: list[Scored]) -> list[str]:
     """Model names where they differ, else file stems, else paths."""
+    from clinical_asr.errors import printable
+
     candidates: list[list[str]] = [
         [system.signature.model for system in systems],
-        [system.path.stem for system in systems],
+        [printable(system.path.stem) for system in systems],
     ]
     for names in candidates:
         if all(names) and len(set(names)) == len(names):
             return names
-    return [str(system.path) for system in systems]
+    return [printable(str(system.path)) for system in systems]

@@ -121,8 +121,10 @@ def _asked(service: Callable[[], Transcriber]) -> Iterator[tuple[Transcriber, Sp
 
 
 def _model_name(model: str) -> str:
-    """What stands in signatures: a hub id or ``mini`` as given, a file by its name."""
-    return Path(model).stem if Path(model).is_file() else model
+    """What stands in signatures: a hub id or ``mini`` as given, a file by its name, whatever bytes that is made of."""
+    from clinical_asr.errors import printable
+
+    return printable(Path(model).stem if Path(model).is_file() else model)
 
 
 def _tell_fates(output: Path, ledger: Path, entries: list[LedgerEntry], unheard: list[LedgerEntry]) -> None:

@@ -63,7 +63,7 @@ def _sought(found: Parity, model: str, *folders: Path) -> Parity:
         return found
     path = resolve(model, "--model")
     speech = {row.id: read_speech(_audio(row.audio_filepath, folders)) for row in rows}
-    decoder = transcriber(path, path.stem)
+    decoder = transcriber(path)
     assert isinstance(decoder, NemoTranscriber)
     under = variants(decoder, BASELINE)
     heard = {name: under[name](speech) for name in progress(list(under), "hearing again")}

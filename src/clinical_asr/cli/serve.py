@@ -88,9 +88,10 @@ def load_model(model: str, languages: tuple[str, ...], precision: str) -> tuple[
     from clinical_asr.cli.endpoints import recogniser
     from clinical_asr.cli.engines import resolve
     from clinical_asr.engines.riva_server import ServedModel
+    from clinical_asr.errors import printable
 
     path = resolve(model, "--model")
-    name = path.stem if Path(model).is_file() else model
+    name = printable(path.stem if Path(model).is_file() else model)
     recognise = recogniser(path, name, precision)
     recognise([np.zeros(16_000, dtype=np.float32)], False)  # the first one is slow: not a client's loss
     return recognise, ServedModel(

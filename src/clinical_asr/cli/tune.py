@@ -203,7 +203,7 @@ def _noted(outputs: Outputs) -> Iterator[None]:
     from clinical_asr.jsonl import write_text
 
     note = _note_of(outputs.model)
-    write_text(note, f"{outputs.model.name} is being made: it is complete when {outputs.info.name} tells of it\n")
+    write_text(note, f"the model is being made: it is complete when {outputs.info.name} tells of it\n")
     try:
         yield
     except BaseException:
@@ -245,9 +245,10 @@ def _margins(rise: float, high: float, guard_wer: float | None) -> Margins:
 
 def _base(name: str, path: Path) -> Base:
     from clinical_asr.bases import base_digest
+    from clinical_asr.errors import printable
     from clinical_asr.finetune import Base
 
-    return Base(path.name if Path(name).is_file() else name, path, base_digest(path))
+    return Base(printable(path.name if Path(name).is_file() else name), path, base_digest(path))
 
 
 def _recordings(option: str, manifest: Path | None, data_root: Path | None) -> Recordings:

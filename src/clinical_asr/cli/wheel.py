@@ -169,7 +169,7 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
     from clinical_asr.bases import check_trainable, inspect_base
     from clinical_asr.cli.engines import check_voices, resolve
     from clinical_asr.config import load_recipe
-    from clinical_asr.errors import ConfigError
+    from clinical_asr.errors import ConfigError, printable
     from clinical_asr.nemo_file import check_archive
     from clinical_asr.request import Request
 
@@ -185,7 +185,7 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
     check_voices(order["synthesis"].voices)
     order |= {"guard_voices": o.listed(GUARD_VOICES, ""), "replay_voices": o.listed(REPLAY_VOICES, "")}
     order |= {"selection_voices": o.listed(SELECTION_VOICES, "")}
-    return Request(base=path, base_name=base, recipe=load_recipe(recipe), **order)
+    return Request(base=path, base_name=printable(base), recipe=load_recipe(recipe), **order)
 
 
 def _turn(at: Cycle, request: Request, trainer: TrainModel) -> Decision:

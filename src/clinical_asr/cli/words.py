@@ -62,8 +62,10 @@ def _show(path: Path, terms: Sequence[Term], found: Sequence[Flag]) -> None:
 def _show_json(path: Path, terms: Sequence[Term], found: Sequence[Flag]) -> None:
     import msgspec
 
-    counts = Counter(term.entity_category.value for term in terms)
-    document = {"file": str(path), "terms": len(terms), "by_category": dict(sorted(counts.items())), "flags": found}
+    from clinical_asr.errors import printable
+
+    counts = dict(sorted(Counter(term.entity_category.value for term in terms).items()))
+    document = {"file": printable(str(path)), "terms": len(terms), "by_category": counts, "flags": found}
     typer.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 

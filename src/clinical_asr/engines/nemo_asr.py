@@ -10,7 +10,7 @@ from typing import Any, Self
 from clinical_asr.bases import base_digest
 from clinical_asr.config import TranscriptionConfig
 from clinical_asr.engines.nemo_asr_halves import THREADS, Halves, in_halves, renew_search
-from clinical_asr.errors import AudioError, FlywheelError, ModelError
+from clinical_asr.errors import AudioError, FlywheelError, ModelError, printable
 from clinical_asr.nemo_file import keep, restore
 from clinical_asr.out_of_memory import ran_out
 from clinical_asr.speech import read_stored
@@ -39,7 +39,7 @@ class NemoTranscriber:
         if kept:  # for whoever needs the same model next
             keep(model, path)
         _decode_in_batches(model)
-        self._set_up(model, name or path.stem, base_digest(path), config)
+        self._set_up(model, name or printable(path.stem), base_digest(path), config)
 
     @classmethod
     def from_model(cls, model: Any, name: str, digest: str, config: TranscriptionConfig | None = None) -> Self:
