@@ -167,6 +167,19 @@ def test_a_benchmark_that_is_spoken_here_is_no_general_speech_either(tmp_path: P
         run(tmp_path / "two", guard=plain)
 
 
+def test_a_term_that_the_normaliser_does_not_find_is_refused_before_anything_is_heard(tmp_path: Path) -> None:
+    """And the request does not bind: the same cycle takes another normaliser, or the file once it is mended."""
+    given, works = run(tmp_path / "one")[1].folder / "given.jsonl", Works()
+    rows = [row for _, row in iter_objects(given.with_name("manifest.jsonl"))]
+    spelled = {"text": rows[0]["text"].replace(rows[0]["term"], "heparin-lock"), "term": "heparin lock", "id": ""}
+    given.write_text("".join(json.dumps(row) + "\n" for row in (rows[0] | spelled, *rows[1:])))
+    order = {"manifest": given, "terms": None}
+    with pytest.raises(ManifestError, match=r"term: 'heparin lock' does not occur in the text \(flywheel-v1\)"):
+        run(tmp_path / "two", works, **order, normaliser="flywheel-v1")
+    assert works.calls == {}, "nothing is spoken, heard or trained before"
+    assert run(tmp_path / "two", **order)[1].decision.exists()
+
+
 @pytest.mark.parametrize("learnt", ["train", "replay"])
 @pytest.mark.parametrize("side", ["selection_guard", "validation"])
 @pytest.mark.parametrize("text", ["", "said otherwise"], ids=["the same row", "the same recording"])

@@ -105,6 +105,21 @@ def test_a_manifest_that_was_built_passes_its_check(tmp_path: Path) -> None:
     assert changed[0].extra["suspect"] == "file differs from its receipt" and changed[0].id != rows[0].id
 
 
+@pytest.mark.parametrize(
+    ("text", "term", "loses"),
+    [("give a heparin-lock now", "heparin lock", "flywheel-v1"), ("give ivpo now", "IV/PO", "clinical-v1")],
+)
+def test_a_term_must_stand_in_its_text_for_whoever_counts_it(folder: Path, text: str, term: str, loses: str) -> None:
+    """Those who score count with the normaliser that is asked for, those who choose an epoch with the default."""
+    told = "" if loses == "clinical-v1" else f" ({loses})"
+    said = row(text=text, term=term)
+    assert check(folder, said).ok is (loses != "clinical-v1")
+    found = check(folder, said, normaliser="flywheel-v1").problems
+    assert [problem.why for problem in found] == [f"{term!r} does not occur in the text{told}"]
+    with pytest.raises(FlywheelError, match="unknown normaliser 'clinical-v9'"):
+        check(folder, said, normaliser="clinical-v9")
+
+
 def test_general_speech_needs_no_clinical_fields(folder: Path) -> None:
     bare = {"audio_filepath": "audio/a.wav", "text": "good morning", "duration": 1.0}
     assert check(folder, bare, kind=Utterance).ok

@@ -30,7 +30,7 @@ def benchmark_stage(cycle: Cycle, request: Request, engines: Engines) -> list[Cl
     """The checked manifest of this cycle: spoken from terms, or brought along. Every row has its id."""
     if not cycle.manifest.exists():
         source = request.manifest or build_benchmark(cycle, request, engines)
-        check_manifest(cycle, source, request.data_root, engines)
+        check_manifest(cycle, source, request, engines)
     return read_rows(cycle.manifest, ClinicalUtterance)
 
 
@@ -123,10 +123,10 @@ def _listen_command(cycle: Cycle, request: Request) -> str:
     return shlex.join(words)
 
 
-def check_manifest(cycle: Cycle, source: Path, data_root: Path | None, engines: Engines) -> None:
-    """Pre-flight of every row; only a manifest without a problem goes on. Raises ManifestError."""
+def check_manifest(cycle: Cycle, source: Path, request: Request, engines: Engines) -> None:
+    """Pre-flight of every row; only a manifest without a problem goes on, and to be scored. Raises ManifestError."""
     with engines.journal.step("manifest") as did:
-        found = manifest.check(source, ClinicalUtterance, data_root, engines.progress)
+        found = manifest.check(source, ClinicalUtterance, request.data_root, engines.progress, request.normaliser)
         rows = found.require()
         account("manifest", found.declared, found.entries)
         write_rows(cycle.ledger("manifest"), found.entries)
@@ -152,7 +152,7 @@ def _general_rows(cycle: Cycle, request: Request, engines: Engines, kind: str, c
     if given is None:
         return speak_general(cycle, request, engines, kind, count)
     untold = kind == "replay" and lacks_texts(given)
-    rows = heard_general(cycle, request, engines, given) if untold else checked_general(given, engines)
+    rows = heard_general(cycle, request, engines, given) if untold else checked_general(given, request, engines)
     return seen_from(cycle.general, rows, given.parent)
 
 
@@ -185,9 +185,9 @@ def _unchecked(path: Path) -> list[Utterance]:
     return [Utterance(audio_filepath=audio, text=text, duration=0.0) for audio, text in told if isinstance(audio, str)]
 
 
-def checked_general(path: Path, engines: Engines) -> list[Utterance]:
+def checked_general(path: Path, request: Request, engines: Engines) -> list[Utterance]:
     """A manifest of general speech that somebody brought. Raises ManifestError."""
-    return manifest.check(path, Utterance, None, engines.progress).require()
+    return manifest.check(path, Utterance, None, engines.progress, request.normaliser).require()
 
 
 def heard_general(cycle: Cycle, request: Request, engines: Engines, given: Path) -> list[Utterance]:

@@ -24,6 +24,7 @@ from clinical_asr.records import (
     row_id,
 )
 from clinical_asr.relocation import Rewrite, replace_prefix, rewrite
+from clinical_asr.text import DEFAULT_NORMALISER, normalise
 
 __all__ = [
     "Growth", "ManifestReport", "Rewrite", "build", "check", "extend", "iter_build", "replace_prefix", "rewrite",
@@ -131,12 +132,17 @@ def check(
     kind: type[Utterance] = ClinicalUtterance,
     data_root: Path | None = None,
     progress: Progress[Any] = silent_progress,
+    normaliser: str = DEFAULT_NORMALISER,
 ) -> ManifestReport:
     """Pre-flight: every field of every line, every file decoded. All problems are collected, none is raised.
 
-    ``data_root`` is the folder that all audio must lie in, by default the manifest's own.
+    ``data_root`` is the folder that all audio must lie in, by default the manifest's own. With another ``normaliser``
+    than the default a row must hold under both: training judges with the default, whichever one scores. Raises
+    FlywheelError for a normaliser that there is not.
     """
     report = ManifestReport(path)
+    normalise("", normaliser)
+    asked = _Asked(kind, data_root or path.parent, tuple(dict.fromkeys((DEFAULT_NORMALISER, normaliser))))
     try:
         lines = _lines(path)
     except ManifestError as error:
@@ -146,7 +152,7 @@ def check(
         report.problems.append(ManifestError(path, None, "", "is empty", "write one JSON object a line"))
     seen = _Seen()
     for number, content in progress(lines, "check"):
-        _check_line(Line(path, number), content, kind, data_root or path.parent, seen, report)
+        _check_line(Line(path, number), content, asked, seen, report)
     report.warnings += _style_warnings(path, seen.styles)
     return report
 
@@ -162,6 +168,15 @@ def _lines(path: Path) -> list[tuple[int, bytes]]:
         raise ManifestError(repr(str(path)), None, "", why, "check the path") from None
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What every row must be: of this kind, its audio in this folder, its term in its text for these normalisers."""
+
+    kind: type[Utterance]
+    data_root: Path
+    normalisers: tuple[str, ...]
+
+
 @dataclass
 class _Seen:
     """What earlier lines held: ids, texts by audio digest, writing styles by line."""
@@ -171,14 +186,12 @@ class _Seen:
     styles: dict[int, str] = field(default_factory=dict)
 
 
-def _check_line(
-    line: Line, content: bytes, kind: type[Utterance], data_root: Path, seen: _Seen, report: ManifestReport
-) -> None:
+def _check_line(line: Line, content: bytes, asked: _Asked, seen: _Seen, report: ManifestReport) -> None:
     """Add the line to the report: as a row that passed, or with all that speaks against it."""
     fields = preflight.parse(line, content)
-    row = fields if isinstance(fields, ManifestError) else preflight.typed(line, fields, kind)
+    row = fields if isinstance(fields, ManifestError) else preflight.typed(line, fields, asked.kind)
     if isinstance(row, Utterance):
-        row, findings = _check_row(line, row, data_root, seen, report)
+        row, findings = _check_row(line, row, asked, seen, report)
     else:
         findings = [row] if isinstance(row, ManifestError) else row
     identity = row.id if isinstance(row, Utterance) and row.id else f"line {line.number}"
@@ -191,12 +204,12 @@ def _check_line(
 
 
 def _check_row(
-    line: Line, row: Utterance, data_root: Path, seen: _Seen, report: ManifestReport
+    line: Line, row: Utterance, asked: _Asked, seen: _Seen, report: ManifestReport
 ) -> tuple[Utterance, list[ManifestError]]:
     """The row with its id derived from content, and its findings."""
-    findings = list(preflight.row_findings(line, row))
+    findings = list(preflight.row_findings(line, row, asked.normalisers))
     seen.styles[line.number] = _style(row.text)
-    path = preflight.located(line, row.audio_filepath, line.path.parent, data_root)
+    path = preflight.located(line, row.audio_filepath, line.path.parent, asked.data_root)
     if isinstance(path, ManifestError):
         return row, [*findings, path]
     recording, audio = preflight.audio_findings(line, row, path)

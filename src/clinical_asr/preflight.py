@@ -6,9 +6,10 @@ Every finding names file, line, field, reason and mend, so that all of them can 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from clinical_asr.errors import AudioError, ConfigError, ManifestError
 from clinical_asr.jsonl import from_dict, parse_object, validation_error
 from clinical_asr.noise import snr_of
 from clinical_asr.records import ClinicalUtterance, Seconds, Utterance
-from clinical_asr.text import normalise
+from clinical_asr.text import DEFAULT_NORMALISER, normalise
 
 DURATION_TOLERANCE: Seconds = 0.001
 _CONTROL = re.compile("[\x00-\x1f]")
@@ -88,10 +89,18 @@ def _type_findings(line: Line, name: str, kind: Any, value: Any) -> list[Manifes
     return []
 
 
-def row_findings(line: Line, row: Utterance) -> Iterator[ManifestError]:
-    """What the row's own fields say against it, without looking at the audio."""
-    said = normalise(row.text)
-    yield from _text_findings(line, row, said)
+def row_findings(
+    line: Line, row: Utterance, normalisers: Sequence[str] = (DEFAULT_NORMALISER,)
+) -> Iterator[ManifestError]:
+    """What the row's own fields say against it, without looking at the audio; text and term as each of them writes it.
+
+    >>> row = ClinicalUtterance(audio_filepath="a.wav", text="give a heparin-lock", duration=1.0, term="heparin lock",
+    ...     entity_category="drug", ipa_source="g2p", voice_id="v", noise_level="clean", context_type="handoff")
+    >>> [str(found) for found in row_findings(Line(Path("m.jsonl"), 1), row, ("clinical-v1", "flywheel-v1"))]
+    ["m.jsonl line 1, term: 'heparin lock' does not occur in the text (flywheel-v1); correct the term or the text"]
+    """
+    said = {name: normalise(row.text, name) for name in normalisers}
+    yield from _text_findings(line, row, all(said.values()))
     for field, why, mend in refused_fields(row.extra):
         yield line.finding(field, why, mend)
     if not 0 < row.duration < float("inf"):
@@ -101,10 +110,10 @@ def row_findings(line: Line, row: Utterance) -> Iterator[ManifestError]:
     except ConfigError as error:
         yield line.finding("noise_level", error.what, error.mend)
     if isinstance(row, ClinicalUtterance):
-        yield from _term_findings(line, row, said)
+        yield from islice(_term_findings(line, row, said), 1)
 
 
-def _text_findings(line: Line, row: Utterance, said: str) -> Iterator[ManifestError]:
+def _text_findings(line: Line, row: Utterance, said: bool) -> Iterator[ManifestError]:
     for field in _fields_of(type(row)):
         value = getattr(row, field.name)
         if not isinstance(value, str):
@@ -117,14 +126,16 @@ def _text_findings(line: Line, row: Utterance, said: str) -> Iterator[ManifestEr
         yield line.finding("text", f"{row.text[:40]!r} has no word in it", "write what is said")
 
 
-def _term_findings(line: Line, row: ClinicalUtterance, text: str) -> Iterator[ManifestError]:
-    """The term's words must stand in the ``text``, in order and adjacent, once both are normalised."""
-    term = normalise(row.term)
-    if not term:
-        if row.term.strip():
-            yield line.finding("term", f"{row.term[:40]!r} has no word in it", "write the term")
-    elif text and f" {term} " not in f" {text} ":
-        yield line.finding("term", f"{row.term[:60]!r} does not occur in the text", "correct the term or the text")
+def _term_findings(line: Line, row: ClinicalUtterance, said: Mapping[str, str]) -> Iterator[ManifestError]:
+    """The term's words must stand in the text, in order and adjacent, however both are normalised."""
+    for name, text in said.items():
+        term, told = normalise(row.term, name), "" if name == DEFAULT_NORMALISER else f" ({name})"
+        if not term:
+            if row.term.strip():
+                yield line.finding("term", f"{row.term[:40]!r} has no word in it", "write the term")
+        elif text and f" {term} " not in f" {text} ":
+            why = f"{row.term[:60]!r} does not occur in the text{told}"
+            yield line.finding("term", why, "correct the term or the text")
 
 
 def located(line: Line, audio_filepath: str, folder: Path, data_root: Path) -> Path | ManifestError:

@@ -172,6 +172,7 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
     from clinical_asr.errors import ConfigError, printable
     from clinical_asr.nemo_file import check_archive
     from clinical_asr.request import Request
+    from clinical_asr.text import DEFAULT_NORMALISER, normaliser
 
     if bool(order.get("manifest")) == bool(order.get("terms")):
         raise ConfigError("give exactly one of them", where="--manifest / --terms")
@@ -179,6 +180,7 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
         path = order.get(name)
         if path is not None and not path.is_file():
             raise ConfigError(f"no file {path}", where=f"--{name}", mend="check the path")
+    normaliser(order.get("normaliser", DEFAULT_NORMALISER))  # refused here, not after the benchmark has been heard
     path = resolve(base, sha256=sha256)
     check_archive(path)
     check_trainable(inspect_base(path), str(path))
