@@ -19,6 +19,7 @@ from clinical_asr import finetune as stage
 from clinical_asr.bases import adopt, mini_base
 from clinical_asr.cli import main
 from clinical_asr.jsonl import write_rows
+from clinical_asr.lock import locked
 from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
 
 Run = Callable[..., tuple[int, str, str]]
@@ -224,6 +225,7 @@ FULL = """
 import resource, signal, sys
 from clinical_asr.cli import main
 from clinical_asr.jsonl import write_rows
+from clinical_asr.lock import locked
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
 main()
@@ -276,3 +278,42 @@ def test_what_has_no_signature_costs_no_scores(score: list[object], tmp_path: Pa
 
 def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# --- two commands in one folder ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path, run: Run) -> list[object]:
+    """A command that speaks one term; without the folder."""
+    terms, said, heard = (tmp_path / name for name in ("terms.csv", "sentences.jsonl", "pronunciations.jsonl"))
+    terms.write_text("term,entity_category\nheparin,drug\n", encoding="utf-8")
+    assert run("sentences", "--terms", terms, "--output", said, "--contexts-per-term", 3)[0] == 0
+    assert run("pronunciations", "--terms", terms, "--output", heard)[0] == 0
+    return ["audio", "--sentences", said, "--pronunciations", heard, "--noise-levels", "clean"]
+
+
+WAIVED = ("--waive-audition", "a test, nobody will rely on this audio")
+
+
+@pytest.mark.parametrize("how", ["waived", "heard", "to be heard", "general"])
+def test_a_second_command_in_a_folder_is_told_so(
+    how: str, benchmark: list[object], speak: list[object], tmp_path: Path, run: Run
+) -> None:
+    folder, verdicts = tmp_path / "b", tmp_path / "auditions.jsonl"
+    verdicts.write_text('{"term":"heparin","verdict":"good"}\n')
+    options = {"waived": WAIVED, "heard": ("--auditions", verdicts), "to be heard": ("--audition-only",)}
+    words = [*(speak if how == "general" else [*benchmark, *options[how]]), "--output-folder", folder]
+    with locked(folder):
+        code, _, err = run(*words)
+        wait = "wait until it has ended, or end it"
+        assert (code, err) == (2, f"error: {folder}: process {os.getpid()} is at work here; {wait}\n")
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+    assert run(*words)[0] == 0 and list(folder.rglob("*.wav"))
+
+
+def test_what_would_be_done_is_told_meanwhile(benchmark: list[object], tmp_path: Path, run: Run) -> None:
+    with locked(tmp_path / "b"):
+        assert run(*benchmark, *WAIVED, "--output-folder", tmp_path / "b", "--dry-run")[0] == 0
+    assert run(*benchmark, *WAIVED, "--output-folder", tmp_path / "c", "--dry-run")[0] == 0
+    assert not (tmp_path / "c").exists()

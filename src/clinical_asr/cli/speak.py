@@ -62,7 +62,7 @@ def audio(
 
     Nothing is spoken in full before a person has listened to every term (--audition-only makes the clips, --auditions
     gives the verdicts) or has typed a waiver. Clips that exist are kept and rows of a manifest that is there stay as
-    they are: new terms are added. The same command again continues.
+    they are: new terms are added. The same command again continues; a second one in a folder is told so and leaves.
 
     Example: clinical-asr audio --sentences sentences.jsonl --pronunciations pronunciations.jsonl
     --output-folder benchmark --auditions auditions.jsonl
@@ -156,13 +156,15 @@ def _heard(
     """Sentences of the terms that may be spoken; the waiver is written down. Raises FlywheelError: nobody listened."""
     from clinical_asr.audition import record_waiver, require_heard, unheard
     from clinical_asr.audition_record import read_auditions
+    from clinical_asr.lock import locked
 
     terms, verdicts = _terms_of(rows), read_auditions(auditions)
     engine, folder = order.speech.engine, order.folder
     kept = require_heard(terms, verdicts, waiver, said, listen, engine)
     waived = unheard(kept, verdicts, said, engine)
     if waived:
-        record_waiver(folder / "cycle_notes.md", waiver, waived)
+        with locked(folder):
+            record_waiver(folder / "cycle_notes.md", waiver, waived)
         typer.echo(f"audition waived for {len(waived)} terms: written to {folder / 'cycle_notes.md'}")
     if len(kept) < len(terms):
         stay = "; rows of them from before stay in the manifest" if (folder / "manifest.jsonl").exists() else ""
@@ -179,6 +181,7 @@ def _terms_of(rows: Iterable[Sentence]) -> list[Term]:
 
 
 def _speak(plans: Plan | list[ClipPlan], order: _Order, name: str) -> None:
+    from clinical_asr.lock import locked
     from clinical_asr.manifest import extend, iter_build
     from clinical_asr.outlook import outlook
     from clinical_asr.rendering import Counted, iter_render
@@ -191,6 +194,7 @@ def _speak(plans: Plan | list[ClipPlan], order: _Order, name: str) -> None:
     ahead.require_room(clips)
     log, processes = order.folder / "egress.jsonl", order.speech.processes
     with (
+        locked(order.folder),
         speaking(order.speech, tuple(ahead.voices), log) as (synthesise, markup),
         order.spreading.cores() as spread,
     ):
@@ -226,15 +230,18 @@ def general(
     from clinical_asr.cli.engines import check_voices, synthesiser
     from clinical_asr.general import build, plan, read_sentences
     from clinical_asr.jsonl import write_rows
+    from clinical_asr.lock import locked
 
     chosen, levels = check_voices(o.listed(voices, "--voices")), o.noise_levels(noise_levels)
     texts, manifest = read_sentences(sentences), o.not_over(output_folder / "manifest.jsonl", sentences)
-    if not force:
-        _refuse_other(manifest, plan(texts, chosen, rows, seed, levels))
-    built = build(
-        texts, chosen, output_folder, synthesiser(), rows, seed, levels, progress=progress, workers=Speech().processes
-    )
-    write_rows(manifest, built)
+    clips, workers = plan(texts, chosen, rows, seed, levels), Speech().processes
+    with locked(output_folder):
+        if not force:
+            _refuse_other(manifest, clips)
+        built = build(
+            texts, chosen, output_folder, synthesiser(), rows, seed, levels, progress=progress, workers=workers
+        )
+        write_rows(manifest, built)
     seconds = sum(row.duration for row in built)
     counts = Counter(row.voice_id for row in built)
     typer.echo(f"{manifest}: {told(counts, 'rows')}; {seconds:.0f} s of audio")
