@@ -70,6 +70,21 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     assert {row["id"] for _, row in iter_objects(cycle.ledger("finetune"))} == train
 
 
+def test_what_a_split_cannot_judge_is_told_and_kept(tmp_path: Path) -> None:
+    """A benchmark with one row of a role: as ``clinical-asr split`` warns of it."""
+    _, first, told = run(tmp_path / "one", Works())
+    assert not [line for line in told if "warning" in line]
+    rows = [row for _, row in iter_objects(first.manifest)]
+    roles = [row for row in rows if row["entity_category"] == "role"]
+    given = first.folder / "given.jsonl"
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows if row not in roles[1:]))
+    _, cycle, told = run(tmp_path / "two", Works(), manifest=given, terms=None)
+    warned = "; warning: role has one row: it is trained on and nothing of it is judged"
+    kept = [row["line"] for _, row in iter_objects(cycle.timings) if row["stage"] == "split"]
+    assert len(kept) == 1 and kept[0].endswith(warned)
+    assert [warned in line for line in told if line.startswith("split")] == [True]
+
+
 @pytest.mark.parametrize(
     "dies_at",
     [("synthesise", 1), ("synthesise", 37), ("synthesise", 100), ("transcribe", 3), ("transcribe", 7), ("train", 1),

@@ -181,8 +181,10 @@ def split_stage(
             write_rows(cycle.validation, parts.validation)
             held = [parts.strata[row.id].value for row in parts.validation]
             shares = ", ".join(f"{held.count(name)} {name}" for name in Stratum if name.held_out)
-            did(f"{len(parts.train)} to train on, {len(held)} held out ({shares})")
+            warned = "".join(f"; warning: {warning}" for warning in parts.warnings)
+            did(f"{len(parts.train)} to train on, {len(held)} held out ({shares}){warned}")
     return read_strata(cycle.train, cycle.validation)
+
 
 
 def finetune_stage(cycle: Cycle, request: Request, engines: Engines, before: Evaluation) -> None:
