@@ -186,7 +186,6 @@ def split_stage(
     return read_strata(cycle.train, cycle.validation)
 
 
-
 def finetune_stage(cycle: Cycle, request: Request, engines: Engines, before: Evaluation) -> None:
     """Full-model SFT with replay; the training info, written last, says that it is complete."""
     if cycle.training_run_info.exists():

@@ -170,9 +170,11 @@ def finetune(
         typer.echo(f"{output}: complete already")
         return
     engines, leads = (trainer, listener()), processes().leads
-    asked = {"selection_guard": weigh, "margins": margins, "on_step": steps("training") if leads else None}
     with _noted(outputs) if leads else nullcontext():
-        report = tune(start, config, learn, judge, general, outputs, *engines, **asked)
+        report = tune(
+            start, config, learn, judge, general, outputs, *engines, selection_guard=weigh, margins=margins,
+            on_step=steps("training") if leads else None,
+        )  # fmt: skip
     _show_training(report, outputs)
 
 
