@@ -161,6 +161,52 @@ WRONG = [
 ]  # fmt: skip
 
 
+OVER_A_CYCLE = [
+    (["leaderboard", "{c}/baseline_hyps.jsonl"], "leaderboard_cycle1.json", "--output-folder"),
+    (["leaderboard", "{c}/h.jsonl", "--cycle", "2"], "leaderboard_cycle2.json", "--output-folder"),
+    (["gate", "{c}/baseline_hyps.jsonl"], "gate.json", "--output"),
+    (["gate", H, "--output", "{c}/decision.json"], "decision.json", "--output"),
+    (["scores", H, "--output", "{c}/offline_scores.jsonl"], "offline_scores.jsonl", "--output"),
+    (["scores", H, "--json", "{c}/comparison.json"], "comparison.json", "--json"),
+    (["suspects", "find", "{c}/baseline_hyps.jsonl"], "suspects.jsonl", "--output"),
+    (["suspects", "find", H, "--kept", "{c}/offline_hyps.jsonl"], "offline_hyps.jsonl", "--kept"),
+    (["hypotheses", "--manifest", H, "--model", "mini", "--output", "{c}/offline_hyps.jsonl"],
+     "offline_hyps.jsonl", "--output"),
+    (["manifest", "rewrite", H, "--from", "a", "--to", "b", "--output", "{c}/manifest.jsonl", "--force"],
+     "manifest.jsonl", "--output"),
+    (["general", "--sentences", "{tmp}/terms.csv", "--output-folder", "{c}/general"], "manifest.jsonl",
+     "--output-folder"),
+    (["audio", "--sentences", H, "--pronunciations", H, "--output-folder", "{c}"], "manifest.jsonl",
+     "--output-folder"),
+    (["finetune", "--train", H, "--output", "{c}/mine.nemo"], "training_run_info.json", "--output"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "name", "flag"), OVER_A_CYCLE, ids=[" ".join(w[:2]) for w, *_ in OVER_A_CYCLE])
+def test_what_a_cycle_wrote_is_read_and_never_written(
+    words: list[str], name: str, flag: str, tmp_path: Path, cli: Cli
+) -> None:
+    cycle = tmp_path / "cycle1"
+    cycle.mkdir()
+    (cycle / "request.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "terms.csv").write_text(TERMS, encoding="utf-8")
+    for path in (tmp_path / "h.jsonl", cycle / "h.jsonl", cycle / "baseline_hyps.jsonl"):
+        hypotheses(path, board.rows(120, 60, terms=12))
+    before = {path: path.read_bytes() for path in cycle.iterdir()}
+    ran = cli(*(word.replace("{c}", str(cycle)).replace("{tmp}", str(tmp_path)) for word in words))
+    assert ran.code == 2 and f"{name}: is a cycle's own file, and stays as the cycle wrote it" in ran.err
+    assert ran.err.endswith(f"write outside the cycle's folder with {flag}\n")
+    assert {path: path.read_bytes() for path in cycle.iterdir()} == before
+
+
+def test_a_board_of_a_cycles_transcripts_is_written_elsewhere(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "request.json").write_text("{}", encoding="utf-8")
+    heard = hypotheses(tmp_path / "baseline_hyps.jsonl", board.rows(120, 60, terms=12))
+    assert cli("leaderboard", heard, "--output-folder", tmp_path / "boards").code == 0
+    assert cli("gate", heard, "--output", tmp_path / "boards" / "gate.json").code == 0
+    assert cli("gate", heard, "--output", tmp_path / "stricter.json").code == 0
+
+
 @pytest.mark.parametrize(("words", "message"), WRONG, ids=[f"{n}-{words[0]}" for n, (words, _) in enumerate(WRONG)])
 def test_wrong_input_is_one_line_and_exit_2(words: list[str], message: str, tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "terms.csv").write_text(TERMS, encoding="utf-8")

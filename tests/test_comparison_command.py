@@ -136,5 +136,8 @@ def test_a_margin_in_points_is_no_rate(sides: list[str], tmp_path: Path) -> None
 def test_a_cycles_own_decision_stays(sides: list[str], tmp_path: Path, named: bool) -> None:
     (tmp_path / "request.json").write_text("{}")
     ran = run(*sides, *general(tmp_path), *(["--output-folder", str(tmp_path)] if named else []))
-    assert f"{tmp_path}: is a cycle's folder" in str(ran.exception) and not (tmp_path / "decision.json").exists()
+    assert (
+        f"{tmp_path / 'decision.json'}: is a cycle's own file" in str(ran.exception)
+        and not (tmp_path / "decision.json").exists()
+    )
     assert run(*sides, *general(tmp_path), "--output-folder", str(tmp_path / "mine")).exit_code == 0

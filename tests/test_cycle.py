@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from clinical_asr.config import ComparisonConfig, GateConfig, SplitConfig
-from clinical_asr.cycle import Cycle, account, file_digest, manifest_digest
+from clinical_asr.cycle import Cycle, account, file_digest, is_a_cycles_own, manifest_digest
 from clinical_asr.errors import ConfigError, FlywheelError
 from clinical_asr.records import EntityCategory, LedgerEntry, Outcome, Stratum, row_id
+from clinical_asr.round_trip import suspects_path
 
 
 def entries(*ids: str, outcome: Outcome = Outcome.SCORED) -> list[LedgerEntry]:
@@ -38,6 +39,23 @@ def test_the_tuned_model_is_the_next_cycle() -> None:
     cycle = Cycle(Path("c"), 3)
     assert cycle.leaderboard("before", "json").as_posix() == "c/cycle3/leaderboard_cycle3.json"
     assert cycle.leaderboard("after", "md").as_posix() == "c/cycle3/leaderboard_cycle4.md"
+
+
+def test_every_file_of_the_layout_is_known_as_a_cycles_own(tmp_path: Path) -> None:
+    cycle = Cycle(tmp_path)
+    single = [getattr(cycle, name) for name, of in vars(Cycle).items() if isinstance(of, property)]
+    files = [path for path in single if path.suffix]
+    for when in ("before", "after"):
+        files += [cycle.hypotheses(when), cycle.guard_hypotheses(when), cycle.scores(when)]
+        files += [cycle.leaderboard(when, "html"), cycle.ledger(f"hypotheses_{when}")]
+    files += [cycle.comparison("md"), cycle.ladder("json"), cycle.rung("base", 0.5, "held"), suspects_path(cycle)]
+    files += [cycle.general_manifest("guard"), cycle.audio / "clip.wav"]
+    assert len(files) > 30 and not any(map(is_a_cycles_own, files)), "no cycle was started here"
+    cycle.folder.mkdir()
+    cycle.request.write_text("{}")
+    assert all(map(is_a_cycles_own, files))
+    for mine in (cycle.folder / "mine.json", cycle.folder / "boards" / "gate.json", tmp_path / "gate.json"):
+        assert not is_a_cycles_own(mine)
 
 
 def test_digests_follow_content_only(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -164,6 +165,23 @@ class Cycle:
     def ledger(self, stage: str) -> Path:
         """Every row's fate in ``stage``."""
         return self._file(f"ledger_{stage}.jsonl")
+
+
+_OWN = re.compile(
+    r"(request|gate|decision|training_run_info)\.json|cycle_notes\.md|(terms|pronunciation_overrides)\.csv"
+    r"|(timings|sentences|pronunciations|auditions|suspects|manifest|built_manifest|train|validation)\.jsonl"
+    r"|(baseline|offline)_(hyps|scores)\.jsonl|ledger_\w+\.jsonl|adapted_model\.nemo(\.sha256)?"
+    r"|(leaderboard_cycle\d+|comparison|ladder)\.(md|json|html)"
+)
+_OWN_FOLDERS = ("audio", "general", "ladder")
+
+
+def is_a_cycles_own(path: Path) -> bool:
+    """True for a file that a cycle which was started writes itself; a folder is one's if a request lies in it."""
+    place = path.resolve()
+    if (place.parent / "request.json").is_file():
+        return _OWN.fullmatch(place.name) is not None
+    return place.parent.name in _OWN_FOLDERS and (place.parent.parent / "request.json").is_file()
 
 
 def file_digest(path: Path) -> str:

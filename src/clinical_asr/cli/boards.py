@@ -47,6 +47,8 @@ def leaderboard(
     from clinical_asr.terms import read_terms
 
     folder = output_folder or paths[0].parent
+    if len(paths) == 1:
+        o.apart_from_cycles(_stem(folder, cycle).with_suffix(".json"), "--output-folder")
     listed = read_terms(terms) if terms else None
     systems = [stream_scored(path, normaliser) for path in paths]
     if split_folder:
@@ -56,7 +58,11 @@ def leaderboard(
     if len(systems) > 1:
         _rank(systems, folder, listed, held_out=split_folder is not None)
         return
-    _one_board(systems[0], folder / f"leaderboard_cycle{cycle}", cycle, priority, listed)
+    _one_board(systems[0], _stem(folder, cycle), cycle, priority, listed)
+
+
+def _stem(folder: Path, cycle: int) -> Path:
+    return folder / f"leaderboard_cycle{cycle}"
 
 
 def _refuse_another_list(path: Path, listed: list[Term], systems: list[Scored]) -> None:

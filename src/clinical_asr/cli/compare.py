@@ -59,7 +59,7 @@ def comparison(
     from clinical_asr.sides import read_strata
     from clinical_asr.verdict import decide
 
-    folder = _apart_from_cycles(output_folder or after.parent)
+    folder = o.apart_from_cycles((output_folder or after.parent) / "decision.json", "--output-folder").parent
     config = ComparisonConfig(
         priority_categories=o.categories(priority),
         guard_margin=guard_margin,
@@ -84,16 +84,6 @@ def comparison(
     show_decision(decision)
     typer.echo(f"written: {', '.join(map(str, written))}")
     raise typer.Exit(decision.exit_code)
-
-
-def _apart_from_cycles(folder: Path) -> Path:
-    """Raises ConfigError for the folder of a cycle: its decision rests on what it was asked, and stays."""
-    from clinical_asr.errors import ConfigError
-
-    if (folder / "request.json").is_file():
-        what = "is a cycle's folder, and its decision stays as the cycle took it"
-        raise ConfigError(what, str(folder), "name another folder with --output-folder")
-    return folder
 
 
 def _guards(before: Path | None, after: Path | None, normaliser: str) -> tuple[Any, Any]:

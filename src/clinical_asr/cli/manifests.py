@@ -36,8 +36,9 @@ def check(
     from clinical_asr.jsonl import write_rows
     from clinical_asr.relocation import seen_from
 
-    for path in filter(None, (output, ledger)):
-        o.not_over(path, manifest)
+    for flag, path in (("--output", output), ("--ledger", ledger)):
+        if path:
+            o.not_over(path, manifest, flag=flag)
     report = examined(manifest, kind, data_root)
     if ledger:
         write_rows(ledger, report.entries)
@@ -65,7 +66,7 @@ def rewrite(
     from clinical_asr.cycle import account
     from clinical_asr.relocation import rewrite as relocate
 
-    done = relocate(manifest, output, from_prefix, to_prefix, force=force)
+    done = relocate(manifest, o.apart_from_cycles(output), from_prefix, to_prefix, force=force)
     account("manifest rewrite", done.declared, done.entries)
     lines = ", ".join(map(str, done.unmatched[:10])) + (", ..." if len(done.unmatched) > 10 else "")
     kept = f"; {len(done.unmatched)} copied unchanged (line {lines})" if done.unmatched else ""

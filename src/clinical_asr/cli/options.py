@@ -100,11 +100,22 @@ def categories(text: str) -> tuple[EntityCategory, ...]:
     return tuple(known[name] for name in listed(text, "--priority"))
 
 
-def not_over(output: Path, *inputs: Path | None) -> Path:
-    """``output``, if it is none of the inputs. Raises ConfigError: an input is never overwritten."""
+def not_over(output: Path, *inputs: Path | None, flag: str = "--output") -> Path:
+    """``output``, if it is none of the inputs and no cycle's. Raises ConfigError: neither is ever overwritten."""
     from clinical_asr.errors import ConfigError
 
     for path in filter(None, inputs):
         if output.resolve() == path.resolve():
             raise ConfigError("is also what is read", str(output), "write to another file")
+    return apart_from_cycles(output, flag)
+
+
+def apart_from_cycles(output: Path, flag: str = "--output") -> Path:
+    """``output``, if no cycle writes it itself. Raises ConfigError: what a cycle rests on, and decided, stays."""
+    from clinical_asr.cycle import is_a_cycles_own
+    from clinical_asr.errors import ConfigError
+
+    if is_a_cycles_own(output):
+        what = "is a cycle's own file, and stays as the cycle wrote it"
+        raise ConfigError(what, str(output), f"write outside the cycle's folder with {flag}")
     return output

@@ -47,8 +47,9 @@ def scores(
     from clinical_asr.scores import RowError
     from clinical_asr.terms import read_terms
 
-    for target in filter(None, (json, output)):
-        o.not_over(target, path, reference, hypothesis, terms)
+    for flag, target in (("--json", json), ("--output", output)):
+        if target:
+            o.not_over(target, path, reference, hypothesis, terms, flag=flag)
     rows = _transcripts(path, reference, hypothesis)
     listed = read_terms(terms) if terms else None
     try:

@@ -73,6 +73,7 @@ def audio(
     from clinical_asr.jsonl import read_rows
     from clinical_asr.records import Pronunciation
 
+    o.apart_from_cycles(output_folder / "manifest.jsonl", "--output-folder")
     speech = Speech(engine, endpoint, allow, tls_ca, requests_per_minute, workers)
     spreading = _spreading(Spreading(ray, ray_address), speech)
     config = SynthesisConfig(
@@ -233,7 +234,8 @@ def general(
     from clinical_asr.lock import locked
 
     chosen, levels = check_voices(o.listed(voices, "--voices")), o.noise_levels(noise_levels)
-    texts, manifest = read_sentences(sentences), o.not_over(output_folder / "manifest.jsonl", sentences)
+    texts = read_sentences(sentences)
+    manifest = o.not_over(output_folder / "manifest.jsonl", sentences, flag="--output-folder")
     clips, workers = plan(texts, chosen, rows, seed, levels), Speech().processes
     with locked(output_folder):
         if not force:

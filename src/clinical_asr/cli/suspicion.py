@@ -40,6 +40,8 @@ def find(
     from clinical_asr.round_trip import cleared as known
 
     target = o.not_over(output or hypotheses.with_name("suspects.jsonl"), hypotheses)
+    if kept:
+        o.not_over(kept, hypotheses, target, flag="--kept")
     rows = read_rows(hypotheses, Hypothesis)
     found = suspects.find(rows, normaliser)
     left = suspects.standing(found, known(cleared or clearances_of(target)))
@@ -49,7 +51,7 @@ def find(
     if kept:
         out = {suspect.id for suspect in left}
         counted = [row for row in rows if row.id not in out]
-        write_rows(o.not_over(kept, hypotheses, target), seen_from(kept.parent, counted, hypotheses.parent))
+        write_rows(kept, seen_from(kept.parent, counted, hypotheses.parent))
     told = f"{len(rows)} rows = {len(rows) - len(left)} count + {len(left)} excluded"
     typer.echo(f"{target}: {told}; {len(found) - len(left)} cleared")
 

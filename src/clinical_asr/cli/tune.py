@@ -85,7 +85,7 @@ def _write_side(path: Path, rows: list[Any], manifest: Path, force: bool) -> Non
     from clinical_asr.jsonl import iter_objects, to_dict, write_rows
     from clinical_asr.relocation import seen_from
 
-    placed = seen_from(o.not_over(path, manifest).parent, rows, manifest.parent)
+    placed = seen_from(o.not_over(path, manifest, flag="--output-folder").parent, rows, manifest.parent)
     if path.is_file() and not force and [row for _, row in iter_objects(path)] != [to_dict(row) for row in placed]:
         raise ConfigError("holds another split", str(path), "write to another folder, or replace it with --force")
     write_rows(path, placed)
