@@ -740,6 +740,22 @@ def test_rows_that_cannot_be_heard_are_failed_and_the_rest_is_done(
     assert "failed: 003.wav: " in ran.err and "failed: 004.wav: " in ran.err
     fates = read_rows(tmp_path / "h.ledger.jsonl", LedgerEntry)
     assert sorted(entry.audio_filepath for entry in fates if entry.reason) == ["003.wav", "004.wav"]
+    away = "still without a recording that can be used"
+    assert cli(*words).out == f"{out}: complete already; {away}: 2\n"
+    before = lines(out)
+    shutil.copy(tones / "004.wav", folder)
+    other = Path(shutil.copy(tiny_nemo, tmp_path / "other.nemo"))
+    with other.open("ab") as file:
+        file.write(bytes(512))
+    ran = cli(*words[:4], other, *words[5:])
+    assert ran.code == 2 and "is the work of another model" in ran.err and lines(out) == before
+    ran = cli(*words)
+    told = f"{out}: rows that failed are tried again: 1; {away}: 1\n"
+    assert ran.code == 0 and ran.out == f"{told}{out}: 12 rows = 11 scored + 1 failed\n"
+    assert [row for row in lines(out) if not row["audio_filepath"].endswith("004.wav")] == before
+    shutil.copy(tones / "003.wav", folder)
+    assert cli(*words).out.endswith(f"{out}: 12 rows = 12 scored\n")
+    assert cli(*words).out == f"{out}: complete already\n"
     rows = lines(folder / "manifest.jsonl")
     rows[5]["entity_category"] = "medication"
     write_lines(folder / "manifest.jsonl", rows)

@@ -154,12 +154,18 @@ def test_the_output_of_the_same_manifest_is_complete(
     rows = [{**row, "id": f"{given}{n}" if given else ""} for n, row in enumerate(recorded(tmp_path / "bench"))]
     manifest = write_lines(tmp_path / "bench" / "manifest.jsonl", rows)
     output = heard(manifest, model, tmp_path / "bench" / where / "h.jsonl")
+    before = output.read_bytes()
+    code, out, err = run(*asked(manifest, model, output))
+    assert (code, out) == (2, f"{output}: rows that failed are tried again: 1\n") and str(model) in err, "no real model"
+    assert output.read_bytes() == before, "what was heard stays, whatever comes of hearing the rest"
+    write_lines(output.with_name("h.ledger.jsonl"), [{"id": str(n), "outcome": "scored"} for n, _ in enumerate(rows)])
     assert run(*asked(manifest, model, output)) == (0, f"{output}: complete already\n", "")
 
 
 def test_rows_with_ids_are_known_wherever_their_audio_lies(tmp_path: Path, model: Path, run: Run) -> None:
     manifest = write_lines(tmp_path / "bench" / "manifest.jsonl", recorded(tmp_path / "bench"))
     output = heard(manifest, model, tmp_path / "h.jsonl")
+    (tmp_path / "h.ledger.jsonl").unlink()  # it says that a row failed, which would be heard again
     moved = [{**row, "audio_filepath": f"moved/{row['audio_filepath']}"} for row in recorded(tmp_path / "bench")]
     ids = [row.id for row in check(manifest).rows]
     named = write_lines(tmp_path / "named.jsonl", [{**row, "id": one} for row, one in zip(moved, ids, strict=True)])

@@ -91,7 +91,8 @@ def test_a_clip_cleared_by_the_command_counts_in_the_next_cycle(tmp_path: Path) 
     assert done.exit_code == 0 and str(cycle.root / "cleared_clips.jsonl") in done.output
     later, _ = test_suspects.spun(tmp_path, 2)
     assert rows_that_count(later) == rows_that_count(cycle) + 1
-    again = CliRunner().invoke(app, ["suspects", "find", str(later.hypotheses("before"))])
+    words = ["suspects", "find", str(later.hypotheses("before")), "--output", str(tmp_path / "s.jsonl")]
+    again = CliRunner().invoke(app, words)
     assert "0 excluded; 1 cleared" in again.output
 
 

@@ -101,6 +101,25 @@ def hear(
     return fates
 
 
+def lacked(rows: Iterable[Utterance | LedgerEntry], output: Path) -> int:
+    """How many of ``rows`` a finished ``output`` lacks."""
+    heard = {row.id for row in iter_rows(output, Hypothesis)}
+    return sum(row.id not in heard for row in rows)
+
+
+def reopen(output: Path) -> None:
+    """Let a finished ``output`` be continued, as an unfinished one is; it stays until it is replaced."""
+    with RowWriter(output, Hypothesis) as writer:
+        writer.write([row for row in iter_rows(output, Hypothesis) if row.id not in writer.known])
+
+
+def has_failed(ledger: Path) -> bool:
+    """True if a row is said to have failed; False as well where there is no ledger."""
+    if not ledger.is_file():
+        return False
+    return any(entry.outcome is Outcome.FAILED for entry in read_rows(ledger, LedgerEntry))
+
+
 def is_heard(output: Path, ledger: Path | None = None) -> bool:
     """True for a file with rows; an empty one is what a run leaves that was killed before it could say why.
 
@@ -108,7 +127,7 @@ def is_heard(output: Path, ledger: Path | None = None) -> bool:
     """
     if not (output.exists() and output.stat().st_size):
         return False
-    return ledger is None or all(entry.outcome is not Outcome.FAILED for entry in read_rows(ledger, LedgerEntry))
+    return ledger is None or not has_failed(ledger)
 
 
 def require_heard(fates: Sequence[LedgerEntry], ledger: Path) -> None:

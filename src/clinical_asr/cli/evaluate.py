@@ -20,7 +20,7 @@ from clinical_asr.cli.spreading import Model, Ray, RayAddress, Spreading
 if TYPE_CHECKING:
     from clinical_asr.boosting import Boosting
     from clinical_asr.hypotheses import Transcriber
-    from clinical_asr.records import LedgerEntry
+    from clinical_asr.records import LedgerEntry, Utterance
     from clinical_asr.workers import Spread
 
 PANEL = "Evaluate"
@@ -58,7 +58,7 @@ def hypotheses(
     """Transcribe a manifest, keyed by row id; every row's fate stands in a ledger beside the output.
 
     Rows whose recording cannot be used are failed with the reason; a fault of a row itself stops the command (exit 2).
-    The same command again continues; an output that is there is complete. With --endpoint a service that speaks
+    The same command again continues, and tries again what failed. With --endpoint a service that speaks
     Riva's protocol is asked instead of a model: answers are journalled and never asked for twice, and what leaves this
     machine is only what --allow names, over TLS, with a receipt of its synthesis. With --boost nothing is trained: a
     transducer's decoder leans towards a list of terms, and the rows say so in the model's name and digest. With --ray
@@ -73,7 +73,7 @@ def hypotheses(
     from clinical_asr.cli.engines import resolve
     from clinical_asr.cli.manifests import usable_rows
     from clinical_asr.config import TranscriptionConfig
-    from clinical_asr.hypotheses import require_same, transcribe_rows
+    from clinical_asr.hypotheses import has_failed, require_same, transcribe_rows
 
     TranscriptionConfig(batch_size=batch_size, precision=precision)  # refused before anything is loaded
     ledger = o.not_over(output, manifest).with_name(f"{output.stem}.ledger.jsonl")
@@ -89,13 +89,29 @@ def hypotheses(
         digest, recogniser = local.digest, local.recognising(spreading)
     if output.is_file():
         require_same(output, ledger, manifest, digest)
-        typer.echo(f"{output}: complete already")
-        return
+        if not has_failed(ledger):
+            typer.echo(f"{output}: complete already")
+            return
     rows, unheard = usable_rows(manifest, kind, data_root)
+    if output.is_file() and not _heard_again(output, rows, unheard):
+        return
     folder = manifest.parent.absolute() if spreading.wanted else manifest.parent
     with recogniser as (engine, spread):
         entries = transcribe_rows(rows, folder, engine, output, ledger, progress=progress, spread=spread)
     _tell_fates(output, ledger, entries, unheard)
+
+
+def _heard_again(output: Path, rows: list[Utterance], unheard: list[LedgerEntry]) -> bool:
+    """Whether rows that failed can be tried again, and how many; said before the model is loaded for them."""
+    from clinical_asr.hypotheses import lacked, reopen
+
+    again, away = lacked(rows, output), lacked(unheard, output)
+    if again:
+        reopen(output)
+    told = f"rows that failed are tried again: {again}" if again else "complete already"
+    still = f"; still without a recording that can be used: {away}" if away else ""
+    typer.echo(f"{output}: {told}{still}")
+    return again > 0
 
 
 def _boosting(terms: Path | None, strength: float) -> Boosting | None:

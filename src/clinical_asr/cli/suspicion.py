@@ -36,7 +36,7 @@ def find(
     from clinical_asr.jsonl import read_rows, write_rows
     from clinical_asr.records import Hypothesis
     from clinical_asr.relocation import seen_from
-    from clinical_asr.round_trip import clearances_of
+    from clinical_asr.round_trip import clearances_of, cycle_of
     from clinical_asr.round_trip import cleared as known
 
     target = o.not_over(output or hypotheses.with_name("suspects.jsonl"), hypotheses)
@@ -44,7 +44,8 @@ def find(
         o.not_over(kept, hypotheses, target, flag="--kept")
     rows = read_rows(hypotheses, Hypothesis)
     found = suspects.find(rows, normaliser)
-    left = suspects.standing(found, known(cleared or clearances_of(target)))
+    judged = cleared or clearances_of(hypotheses if cycle_of(hypotheses.parent) else target)
+    left = suspects.standing(found, known(judged))
     write_rows(target, seen_from(target.parent, found, hypotheses.parent))
     for suspect in left:
         tell(f"listen to {hypotheses.parent / suspect.audio_filepath} ({suspect.id}): {suspect.reason}")
