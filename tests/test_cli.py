@@ -400,7 +400,11 @@ def test_a_manifest_moves_into_a_new_file(bench: Path, cli: Cli) -> None:
     assert manifest.read_bytes() == before
     assert cli(*words).code == 2 and cli(*words, "--force").code == 0
     nothing = cli("manifest", "rewrite", manifest, "--from", "/x", "--to", "/w", "--output", bench / "n.jsonl")
-    assert nothing.code == 2 and nothing.err == "error: no audio path begins with /x; check --from\n"
+    assert nothing.code == 2 and nothing.err == f"error: {manifest}: no audio path begins with /x; check --from\n"
+    assert not (bench / "n.jsonl").exists(), "the right command is not told that it exists already"
+    mine = moved.read_bytes()
+    words[words.index("audio")] = "/x"
+    assert cli(*words, "--force").code == 2 and moved.read_bytes() == mine
 
 
 # --- evaluate -------------------------------------------------------------------------------------------------------

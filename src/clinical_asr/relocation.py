@@ -37,7 +37,7 @@ def rewrite(source: Path, target: Path, from_prefix: str, to_prefix: str, *, for
     Whole folders match: ``/data`` is no prefix of ``/database``. Rows that do not match are copied and reported.
 
     Raises:
-        FlywheelError: the target is the source, or exists and ``force`` is not given.
+        FlywheelError: the target is the source, or exists and ``force`` is not given, or no row matches.
         ManifestError: a line of the source is not a JSON object with an ``audio_filepath``.
     """
     _require_new(source, target, force)
@@ -45,6 +45,8 @@ def rewrite(source: Path, target: Path, from_prefix: str, to_prefix: str, *, for
     rows = [_moved(source, number, fields, from_prefix, to_prefix, done) for number, fields in iter_objects(source)]
     if not rows:
         raise ManifestError(source, None, "", "is empty", "write one JSON object a line")
+    if not done.count:
+        raise FlywheelError(f"no audio path begins with {from_prefix}", str(source), "check --from")
     write_rows(target, rows)
     return done
 
