@@ -100,6 +100,7 @@ def hypotheses(path: Path, *groups: list[Hypothesis]) -> Path:
 # --- wrong input: exit 2, one line ----------------------------------------------------------------------------------
 
 H = "{tmp}/h.jsonl"
+CYCLE = ["cycle", "--base", "mini", "--terms", "{tmp}/terms.csv", "--out", "{tmp}/c"]
 WRONG = [
     (["terms", "check", "{tmp}/wrong.csv"], "line 2, entity_category: 'Medication' is not a category; write drug"),
     (["terms", "list", "{tmp}/none.csv"], "none.csv: no such file or directory; check the path"),
@@ -146,6 +147,23 @@ WRONG = [
     (["gate", H, "--priority", "Medication"], "--priority: 'Medication' is not a category; write drug for Medication"),
     (["gate", H, "--priority", ","], "--priority: ',' holds nothing; separate by commas"),
     (["gate", H, "--tune-above", "7"], "--tune-above: needs 0 <= saturated <= tune <= 1"),
+    (["gate", H, "--min-rows", "-3"], "--min-rows: must be at least 0"),
+    (["gate", H, "--min-rows-per-category", "-3"], "--min-rows-per-category: must be at least 0"),
+    ([*CYCLE, "--min-rows", "-1"], "--min-rows: must be at least 0"),
+    ([*CYCLE, "--guard-rows", "-5"], "--guard-rows: must be at least 0"),
+    ([*CYCLE, "--normaliser", "foo"], "--normaliser: 'foo' is no normaliser; use one of: clinical-v1, flywheel-v1"),
+    ([*CYCLE, "--hold-out-voices", "4"], "--hold-out-voices: there are only 4 voices; keep one to train on"),
+    ([*CYCLE, "--hold-out-terms", "2"], "--hold-out-terms: only 1 terms can be held out and still leave each category"),
+    ([*CYCLE, "--replay", "{tmp}/empty"], "empty: holds no rows; write one JSON object a line"),
+    ([*CYCLE, "--guard", "{tmp}/empty"], "empty: holds no rows; write one JSON object a line"),
+    (["hypotheses", "--manifest", H, "--model", "mini", "--output", "{tmp}/o.jsonl", "--boost-strength", "3"],
+     "--boost-strength: boosts nothing without --boost; name the terms: --boost terms.csv"),
+    (["advise", "--rows-per-category", "drugs=60"], "--rows-per-category: 'drugs' is not a category; "),
+    (["advise", "--rows", "50", "--rows-per-category", "drug=40,lab=20"],
+     "--rows-per-category: are 60 rows together, of 50 in all; correct it or --rows"),
+    (["suspects", "find", "{tmp}/empty"], "empty: holds no rows; transcribe a manifest first: clinical-asr hypotheses"),
+    (["doctor", "--folder", "{tmp}/none"], "none is no folder; make it first, or check the path"),
+    (["doctor", "--folder", "{tmp}/terms.csv"], "terms.csv is no folder; make it first, or check the path"),
     (["split", "{tmp}/none.jsonl"], "no such file or directory; check the path"),
     (["split", "{tmp}/none.jsonl", "--validation-fraction", "2"], "--validation-fraction: must lie between 0 and 1"),
     (["finetune", "--train", H, "--validation", H, "--recipe", "none"], "--recipe: no recipe 'none'; use one of keep"),
@@ -219,6 +237,7 @@ def test_wrong_input_is_one_line_and_exit_2(words: list[str], message: str, tmp_
     assert ran.code == 2
     assert ran.err.startswith("error: ") and message in ran.err
     assert ran.err.count("\n") == 1 and ran.out == ""
+    assert not (tmp_path / "c").exists(), "no folder is bound to a request that cannot be met"
 
 
 @pytest.mark.parametrize("words", [["gate"], ["nonsense"], ["gate", "h", "--min-rows", "many"], ["split", "--loud"]])

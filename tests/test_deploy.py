@@ -107,6 +107,16 @@ def test_a_hybrid_is_converted_first(tmp_path: Path) -> None:
         assert f"path: /riva_build_deploy/{file}," in " ".join(build_command(plan))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_that_a_model_does_not_have_is_not_kept(kind: str, tmp_path: Path) -> None:
+    found = inspect_model(nemo(tmp_path / "a.nemo", KINDS[kind], weights(tensor_table())))
+    own, other = ("ctc", "rnnt") if kind == "ctc" else ("rnnt", "ctc")
+    assert route_of(found.architecture, "a.nemo", own) == ROUTES[kind]
+    for head in (other, "attention"):
+        with pytest.raises(ModelError, match=f"a.nemo: has one head, {kind}, and no '{head}'; leave --head out"):
+            route_of(found.architecture, "a.nemo", head)
+
+
 def test_streaming_unknown_and_adapted_models_say_what_was_read(tmp_path: Path) -> None:
     streaming = inspect_model(nemo(tmp_path / "s.nemo", STREAMING))
     assert (

@@ -70,6 +70,8 @@ class GateConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _require(len(self.priority_categories) > 0, "--priority", "at least one category is needed")
         _require(0 <= self.saturated_below <= self.tune_above <= 1, "--tune-above", "needs 0 <= saturated <= tune <= 1")
+        _require(self.min_rows >= 0, "--min-rows", "must be at least 0")
+        _require(self.min_rows_per_category >= 0, "--min-rows-per-category", "must be at least 0")
 
 
 LONGEST: Seconds = 40.0

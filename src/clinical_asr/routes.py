@@ -68,6 +68,8 @@ def served_as(architecture: Architecture, where: str, head: str = "") -> str:
             mend = f"say which: --head {' or --head '.join(HEADS)}"
             raise ModelError("has two heads and a server takes one", where, mend)
         decoder = head if head == "ctc" else architecture.loss.split(" ")[0]
+    elif head and decoder in ROUTES and head != (decoder if decoder == "ctc" else "rnnt"):
+        raise ModelError(f"has one head, {decoder}, and no {head!r}", where, "leave --head out")
     if architecture.streaming and decoder in ("rnnt", "tdt"):
         decoder = "streaming"
     if decoder not in ROUTES:

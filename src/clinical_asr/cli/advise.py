@@ -52,7 +52,7 @@ def advise(
     from clinical_asr.situation import Situation
 
     known = Situation(
-        priority_ker=priority_ker, rows=rows, rows_per_category=_counts(rows_per_category, "--rows-per-category"),
+        priority_ker=priority_ker, rows=rows, rows_per_category=_per_category(rows_per_category, rows),
         ker_by_source=_rates(ker_by_source, "--ker-by-source"), ker_by_noise=_rates(ker_by_noise, "--ker-by-noise"),
         evaluation=evaluation, base=base, architecture=_architecture(base), wants_deploy=deploy,
         symptoms=_words(symptom, "--symptom"), wishes=_words(wish, "--wish"), topics=_words(about, "--about"),
@@ -110,6 +110,19 @@ def _architecture(base: str) -> Any:
 
 def _words(text: str, flag: str) -> tuple[str, ...]:
     return o.listed(text, flag) if text else ()
+
+
+def _per_category(text: str, rows: int | None) -> dict[str, int]:
+    """Rows of each category. Raises ConfigError for a category there is not, and for more than all ``rows``."""
+    from clinical_asr.errors import ConfigError
+
+    flag = "--rows-per-category"
+    counts = _counts(text, flag)
+    if counts:
+        o.categories(",".join(counts), flag)
+    if rows is not None and sum(counts.values()) > rows:
+        raise ConfigError(f"are {sum(counts.values())} rows together, of {rows} in all", flag, "correct it or --rows")
+    return counts
 
 
 def _counts(text: str, flag: str) -> dict[str, int]:

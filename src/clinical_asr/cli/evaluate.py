@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from clinical_asr.workers import Spread
 
 PANEL = "Evaluate"
+MILD = 0.5
+"""Strength of boosting, if none is given."""
 Hypotheses = Annotated[Path, typer.Argument(help="Hypotheses, or scores written before.", metavar="H.jsonl")]
 
 
@@ -45,7 +47,7 @@ def hypotheses(
     boost: Annotated[
         Path | None, typer.Option(help="Terms that the decoder is to lean towards: term,entity_category.")
     ] = None,
-    boost_strength: Annotated[float, typer.Option(help="How strongly: 0.5 is mild, 2 invents terms.")] = 0.5,
+    boost_strength: Annotated[float, typer.Option(help="How strongly: 0.5 is mild, 2 invents terms.")] = MILD,
     endpoint: e.Address = "",
     allow: e.Allow = "",
     concurrency: e.Concurrency = 4,
@@ -117,8 +119,11 @@ def _heard_again(output: Path, rows: list[Utterance], unheard: list[LedgerEntry]
 def _boosting(terms: Path | None, strength: float) -> Boosting | None:
     """What --boost asks for. Raises FlywheelError for a list or a strength that boosts nothing."""
     from clinical_asr.boosting import Boosting
+    from clinical_asr.errors import ConfigError
     from clinical_asr.terms import read_terms
 
+    if terms is None and strength != MILD:
+        raise ConfigError("boosts nothing without --boost", "--boost-strength", "name the terms: --boost terms.csv")
     return None if terms is None else Boosting(tuple(term.term for term in read_terms(terms)), strength)
 
 

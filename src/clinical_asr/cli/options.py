@@ -87,17 +87,17 @@ def noise_levels(text: str) -> tuple[str, ...]:
     return levels
 
 
-def categories(text: str) -> tuple[EntityCategory, ...]:
+def categories(text: str, flag: str = "--priority") -> tuple[EntityCategory, ...]:
     """Categories by name. Raises ConfigError naming the six."""
     from clinical_asr.errors import ConfigError
     from clinical_asr.records import EntityCategory
     from clinical_asr.terms import suggestion
 
     known = {category.value: category for category in EntityCategory}
-    for name in listed(text, "--priority"):
+    for name in listed(text, flag):
         if name not in known:
-            raise ConfigError(f"{name!r} is not a category", "--priority", suggestion(name))
-    return tuple(known[name] for name in listed(text, "--priority"))
+            raise ConfigError(f"{name!r} is not a category", flag, suggestion(name))
+    return tuple(known[name] for name in listed(text, flag))
 
 
 def not_over(output: Path, *inputs: Path | None, flag: str = "--output") -> Path:

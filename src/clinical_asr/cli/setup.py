@@ -48,7 +48,10 @@ def doctor(
     Example: clinical-asr doctor --smoke --endpoint nvcf --allow nvcf
     """
     from clinical_asr.doctor import KEYS, examine
+    from clinical_asr.errors import ConfigError
 
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder", "--folder", "make it first, or check the path")
     if not smoke:
         _refuse_unused({"--model": model, "--endpoint": endpoint, "--allow": allow, "--language": language,
                         "--tls": tls, "--tls-ca": tls_ca})  # fmt: skip

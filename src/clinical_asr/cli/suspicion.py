@@ -33,6 +33,7 @@ def find(
     Example: clinical-asr suspects find baseline_hyps.jsonl --kept counted_hyps.jsonl
     """
     from clinical_asr import suspects
+    from clinical_asr.errors import ManifestError
     from clinical_asr.jsonl import read_rows, write_rows
     from clinical_asr.records import Hypothesis
     from clinical_asr.relocation import seen_from
@@ -43,6 +44,9 @@ def find(
     if kept:
         o.not_over(kept, hypotheses, target, flag="--kept")
     rows = read_rows(hypotheses, Hypothesis)
+    if not rows:
+        mend = "transcribe a manifest first: clinical-asr hypotheses"
+        raise ManifestError(hypotheses, None, "", "holds no rows", mend)
     found = suspects.find(rows, normaliser)
     judged = cleared or clearances_of(hypotheses if cycle_of(hypotheses.parent) else target)
     left = suspects.standing(found, known(judged))

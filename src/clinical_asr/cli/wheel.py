@@ -172,7 +172,6 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
     from clinical_asr.errors import ConfigError, printable
     from clinical_asr.nemo_file import check_archive
     from clinical_asr.request import Request
-    from clinical_asr.text import DEFAULT_NORMALISER, normaliser
 
     if bool(order.get("manifest")) == bool(order.get("terms")):
         raise ConfigError("give exactly one of them", where="--manifest / --terms")
@@ -180,7 +179,7 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
         path = order.get(name)
         if path is not None and not path.is_file():
             raise ConfigError(f"no file {path}", where=f"--{name}", mend="check the path")
-    normaliser(order.get("normaliser", DEFAULT_NORMALISER))  # refused here, not after the benchmark has been heard
+    _refuse_impossible(order)
     path = resolve(base, sha256=sha256)
     check_archive(path)
     check_trainable(inspect_base(path), str(path))
@@ -188,6 +187,39 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
     order |= {"guard_voices": o.listed(GUARD_VOICES, ""), "replay_voices": o.listed(REPLAY_VOICES, "")}
     order |= {"selection_voices": o.listed(SELECTION_VOICES, "")}
     return Request(base=path, base_name=printable(base), recipe=load_recipe(recipe), **order)
+
+
+def _refuse_impossible(order: dict[str, Any]) -> None:
+    """What no cycle can do, before the request binds its folder. Raises ConfigError naming the flag."""
+    from clinical_asr.errors import ConfigError
+    from clinical_asr.jsonl import iter_objects
+    from clinical_asr.text import normaliser_names
+
+    if order.get("guard_rows", 0) < 0:
+        raise ConfigError("must be at least 0", "--guard-rows")
+    if (name := order.get("normaliser")) and name not in normaliser_names():
+        raise ConfigError(f"{name!r} is no normaliser", "--normaliser", f"use one of: {', '.join(normaliser_names())}")
+    for name in ("manifest", "guard", "replay", "selection"):
+        path = order.get(name)
+        if path is not None and next(iter_objects(path), None) is None:
+            raise ConfigError("holds no rows", f"--{name} {path}", "write one JSON object a line")
+    if order.get("terms"):
+        _refuse_hold_outs(order)
+
+
+def _refuse_hold_outs(order: dict[str, Any]) -> None:
+    """The same for whole voices and terms that are held out of what is spoken here."""
+    from clinical_asr.errors import ConfigError
+    from clinical_asr.terms import read_terms
+
+    split, voices = order["split"], len(order["synthesis"].voices)
+    if split.hold_out_voices >= voices:
+        raise ConfigError(f"there are only {voices} voices", "--hold-out-voices", "keep one to train on")
+    terms = read_terms(order["terms"])
+    most = len(terms) - len({term.entity_category for term in terms})
+    if split.hold_out_terms > most:
+        what = f"only {most} terms can be held out and still leave each category one"
+        raise ConfigError(what, "--hold-out-terms", "add terms or hold out fewer")
 
 
 def _turn(at: Cycle, request: Request, trainer: TrainModel) -> Decision:
