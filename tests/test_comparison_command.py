@@ -141,3 +141,15 @@ def test_a_cycles_own_decision_stays(sides: list[str], tmp_path: Path, named: bo
         and not (tmp_path / "decision.json").exists()
     )
     assert run(*sides, *general(tmp_path), "--output-folder", str(tmp_path / "mine")).exit_code == 0
+
+
+@pytest.mark.parametrize("terms", [24, 2])
+def test_rows_of_one_side_alone_are_told_whatever_the_verdict(sides: list[str], tmp_path: Path, terms: int) -> None:
+    write_rows(tmp_path / "before.jsonl", board.rows(240, 180, terms=terms))
+    heard = board.rows(240, 24, terms=terms, model="tuned", digest="bb")
+    write_rows(tmp_path / "after.jsonl", heard)
+    assert "rows of one side alone" not in run(*sides, *general(tmp_path)).stdout
+    write_rows(tmp_path / "after.jsonl", heard[:-3])
+    ran = run(*sides, *general(tmp_path))
+    assert ran.exit_code == 4
+    assert "rows of one side alone, left out: only before: 3 held-out rows\n" in ran.stdout

@@ -30,6 +30,8 @@ def show_comparison(found: Comparison) -> None:
     if guard.rows:
         rates = f"{_rate(guard.wer_before)} -> {_rate(guard.wer_after)}"
         typer.echo(f"general English WER {rates} on {guard.rows} guard rows")
+    if alone := str(found.missing):
+        tell(f"rows of one side alone, left out: {alone}")
     if found.selection is not None and len(found.selection.candidates) > 1:
         _show_choice(found.selection)
 
