@@ -246,6 +246,11 @@ def test_usage_errors_exit_2(words: list[str], cli: Cli) -> None:
     assert ran.code == 2 and "Traceback" not in ran.err
 
 
+def test_who_asks_for_nothing_gets_the_help(cli: Cli) -> None:
+    bare, asked = cli(), cli("--help")
+    assert (bare.code, bare.err) == (2, "") and bare.out == asked.out and "audition" in bare.out
+
+
 def test_a_fault_of_the_program_is_one_line_and_exit_1(
     tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ class Corridor(TyperGroup):
         super().__init__(**settings)
         known = {name: self.commands[name] for name in FLOW if name in self.commands}
         self.commands = {**known, **self.commands}
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Typer takes it that Rich has drawn the help of a bare command by now; this page is plain, so it is said."""
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Context, args: list[str]) -> Any:
         """``comparison --parity OFFLINE SERVED`` is ``parity OFFLINE SERVED``: that comparison has its own options."""
