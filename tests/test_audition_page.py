@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from booth import TERMS as TONES
 from booth import booth
 from clinical_asr.audition_desk import Desk
 from clinical_asr.audition_record import read_auditions
@@ -24,6 +26,7 @@ from clinical_asr.audition_server import AuditionServer
 from clinical_asr.cycle import Cycle
 from clinical_asr.errors import FlywheelError
 from clinical_asr.pronunciations import read_overrides
+from clinical_asr.records import EntityCategory, Term
 
 TERMS = "term,entity_category\ncefazolin,drug\nheparin,drug\ntroponin,lab\n"
 
@@ -157,9 +160,9 @@ def test_a_cycle_without_verdicts_names_the_command(cycle_folder: Path) -> None:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[AuditionServer]:
+def serving(folder: Path, terms: Sequence[Term] = TONES, then: str = "") -> Iterator[AuditionServer]:
     """A page for the booth of tones; its server ends also when a test fails."""
-    with AuditionServer(Desk(folder, booth(folder)), by="Dr Lin") as server:
+    with AuditionServer(Desk(folder, booth(folder, terms)), by="Dr Lin", then=lambda: then) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -198,6 +201,26 @@ def test_two_tabs_see_each_other_and_a_foreign_page_gets_nothing(chromium: Any, 
     assert [(row.term, row.verdict.value) for row in read_auditions(tmp_path / "auditions.jsonl")] == [
         ("cefazolin", "drop"), ("apixaban", "good"),
     ]  # fmt: skip
+
+
+@pytest.mark.browser
+def test_a_small_screen_scrolls_the_strip_of_terms_and_not_the_page(chromium: Any, tmp_path: Path) -> None:
+    """Words for a screen reader alone stay with their term; commands that follow each have their line, as copied."""
+    names = ("cefazolin", "dexmedetomidine", "piperacillin", "norepinephrine", "levetiracetam", "apixaban")
+    terms = [Term(term=name, entity_category=EntityCategory.DRUG) for name in names]
+    then = "clinical-asr sentences --terms a.csv --output sentences.jsonl\nclinical-asr audio --sentences b"
+    with serving(tmp_path, terms, then) as server:
+        page = chromium.new_page(viewport={"width": 390, "height": 800})
+        page.goto(server.url)
+        until(page, term_is(names[0]))
+        assert page.evaluate("document.querySelector('nav').scrollWidth") > 390
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        for name in names:
+            until(page, term_is(name))
+            page.keyboard.press("3")
+        until(page, "document.activeElement.id === 'done'")
+        assert page.inner_text("#then") == then and page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
 
 
 @pytest.mark.browser
@@ -269,6 +292,30 @@ def test_the_terminal_does_the_same(cycle_folder: Path, tmp_path: Path) -> None:
         ("heparin", "good", "Dr Lin", "player", "now right"), ("troponin", "drop", "Dr Wu", "player", ""),
     ]  # fmt: skip
     assert gate(cycle_folder) == ["cefazolin", "heparin"]
+
+
+def test_what_is_to_be_typed_next_works_as_it_is_printed(tmp_path: Path) -> None:
+    """A fix that was given while listening counts; each line is a command by itself."""
+    (tmp_path / "terms.csv").write_text("term,entity_category\ncefazolin,drug\nheparin,drug\n", encoding="utf-8")
+    words = ["audition", "--terms", "terms.csv", "--folder", "my own", "--terminal", "--by", "Dr Lin"]
+    heard = run_here(tmp_path, words, "s\n1\nheard\n1\n2 ˈhɛpəɹɪn\nheard\n1\n")
+    assert heard.returncode == 0, heard.stdout + heard.stderr
+    then = [shlex.split(line.removeprefix("next: ")) for line in heard.stdout.splitlines() if line.startswith("next: ")]
+    assert [line[:2] for line in then] == [["clinical-asr", name] for name in ("sentences", "pronunciations", "audio")]
+    for line in then:
+        done = run_here(tmp_path, line[1:])
+        assert done.returncode == 0, done.stderr
+    said = (tmp_path / "my own" / "pronunciations.jsonl").read_text(encoding="utf-8")
+    assert "ˈhɛpəɹɪn" in said and (tmp_path / "my own" / "manifest.jsonl").exists()
+    again = run_here(tmp_path, [*words, "--pronunciations", "my own/pronunciations.jsonl"])
+    assert len(re.findall("^next: clinical-asr", again.stdout, re.M)) == 2
+
+
+def run_here(folder: Path, words: list[str], answers: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "clinical_asr", *words], input=answers, capture_output=True, text=True, timeout=90,
+        cwd=folder, env={**os.environ, "PATH": f"{Path(sys.executable).parent}:/nowhere"},
+    )  # fmt: skip
 
 
 def test_without_a_player_the_listener_says_so(cycle_folder: Path, tmp_path: Path) -> None:

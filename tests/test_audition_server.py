@@ -77,7 +77,7 @@ class Client:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[AuditionServer]:
-    with AuditionServer(Desk(tmp_path, booth(tmp_path)), then="type this") as made:
+    with AuditionServer(Desk(tmp_path, booth(tmp_path)), then=lambda: "type this") as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield made

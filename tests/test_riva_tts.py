@@ -250,7 +250,7 @@ def test_the_gate_asks_for_the_engine_that_will_speak(server: tuple[Magpie, str]
     assert magpie.asked == []
     listen = ["audition", "--terms", "terms.csv", "--folder", "b", *service, "--terminal", "--by", "Dr Lin"]
     heard = run(*listen, answers="s\nˈbeɪtə\nheard\n1\n")
-    assert heard.returncode == 0 and f"then clinical-asr audio {' '.join(service)}" in heard.stdout, heard.stderr
+    assert heard.returncode == 0 and f"--output-folder b {' '.join(service)}\n" in heard.stdout, heard.stderr
     assert "as the service reads it" in heard.stdout and "pronounced otherwise" in heard.stdout
     assert [asked.voice_name for asked in magpie.asked] == [MIA, MIA]
     assert 'ph="ˈbeɪtə"' in magpie.asked[1].text and "<phoneme" not in magpie.asked[0].text

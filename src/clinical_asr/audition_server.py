@@ -85,7 +85,9 @@ class AuditionServer(ThreadingHTTPServer):
     allow_reuse_address = False  # else a second server on the port would take every other request
     request_queue_size = 64
 
-    def __init__(self, desk: Desk, *, port: int = 0, by: str = "", then: str = "", hearing: Hearing | None = None):
+    def __init__(
+        self, desk: Desk, *, port: int = 0, by: str = "", then: Callable[[], str] = str, hearing: Hearing | None = None
+    ) -> None:
         self.desk, self.by, self.then, self.hearing = desk, by, then, hearing or Hearing()
         self.token, self._ticket = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self._ticket_lock = threading.Lock()
@@ -207,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _state(self) -> None:
         self._tab()
-        self._json({"cards": self.server.desk.cards(), "left": self.server.desk.left(), "then": self.server.then})
+        self._json({"cards": self.server.desk.cards(), "left": self.server.desk.left(), "then": self.server.then()})
 
     def _post(self) -> None:
         parts, desk = self._parts(), self.server.desk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import webbrowser
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +68,7 @@ def audition(
     plans = clips_of(terms, fixes, sentences, pronunciations, chosen, seed)
     if speech.remote:
         _tell_plan(plans(), folder, speech, yes=yes)
-    then = _then(terms, folder, fixes, speech, pronunciations, told=overrides is not None)
+    then = partial(_then, terms, folder, fixes, speech, sentences, pronunciations, told=overrides is not None)
     with speaking(speech, (chosen,), folder / "egress.jsonl") as (synthesise, markup):
         desk = Desk(folder, booth(plans, fixes, chosen, speech, synthesise, markup), everything=everything)
         if not desk.listed:
@@ -86,16 +87,18 @@ def _tell_plan(plans: Sequence[ClipPlan], folder: Path, speech: Speech, *, yes: 
     tell_plan(outlook(plans, [folder / "audition"]), speech, yes=yes)
 
 
-def _conclude(desk: Desk, then: str) -> None:
+def _conclude(desk: Desk, then: Callable[[], str]) -> None:
     """What is left, or what to type next."""
     left = desk.left()
     if left:
         say(f"{counted(left, 'terms')} left; the same command shows what is left")
         raise typer.Exit(UNFINISHED)
-    typer.echo(f"every term has its verdict: {desk.verdicts}\nnext: {then}")
+    typer.echo(f"every term has its verdict: {desk.verdicts}")
+    for command in then().splitlines():
+        typer.echo(f"next: {command}")
 
 
-def _listen_in_a_page(desk: Desk, by: str, then: str, port: int, *, opens: bool) -> None:
+def _listen_in_a_page(desk: Desk, by: str, then: Callable[[], str], port: int, *, opens: bool) -> None:
     from clinical_asr.audition_server import AuditionServer
 
     with AuditionServer(desk, port=port, by=by, then=then) as server:
@@ -148,23 +151,38 @@ def _player() -> Callable[[Path], bool] | None:
     return play
 
 
-def _then(terms: Path, folder: Path, fixes: Path, speech: Speech, said: Path | None, *, told: bool) -> str:
-    """The next command: the cycle whose folder this is, or the benchmark's synthesis. A cycle speaks with eSpeak NG.
+def _then(
+    terms: Path, folder: Path, fixes: Path, speech: Speech, sentences: Path | None, said: Path | None, *, told: bool
+) -> str:
+    """What to type next, a command a line: the cycle whose folder this is, which speaks with eSpeak NG, or a benchmark.
 
     Pronunciations that were ``said`` from a file and needed no fix are spoken as they stand there.
     """
+    number, kept = folder.name.removeprefix("cycle"), said if not fixes.exists() else None
+    turns = number.isdigit() and not speech.remote and not kept
+    given = ["--overrides", str(fixes)] if told or (fixes.exists() and not number.isdigit()) else []
+    if turns:
+        return shlex.join([*_cycle(terms, folder.parent, int(number)), *given])
+    return "\n".join(_benchmark(terms, folder, sentences, kept, given, speech.flags()))
+
+
+def _cycle(terms: Path, root: Path, number: int) -> list[str]:
     from clinical_asr.cycle import Cycle
     from clinical_asr.jsonl import read_json
 
-    number = folder.name.removeprefix("cycle")
-    given = ["--overrides", str(fixes)] if told or (fixes.exists() and not number.isdigit()) else []
-    if said and not fixes.exists():
-        return shlex.join(["clinical-asr", "audio", "--pronunciations", str(said)]) + speech.flags()
-    if not number.isdigit() or speech.remote:
-        output = folder / "pronunciations.jsonl"
-        words = ["pronunciations", "--terms", str(terms), "--output", str(output), *given]
-        return shlex.join(["clinical-asr", *words]) + f", then clinical-asr audio{speech.flags()}"
-    at = Cycle(folder.parent, int(number))
+    at = Cycle(root, number)
     base = read_json(at.request).get("base_name", "mini") if at.request.exists() else "mini"
-    words = ["cycle", "--base", base, "--terms", str(terms), "--out", str(at.root)]
-    return shlex.join(["clinical-asr", *words, *(["--cycle", number] if at.number != 1 else []), *given])
+    words = ["clinical-asr", "cycle", "--base", base, "--terms", str(terms), "--out", str(root)]
+    return [*words, *(["--cycle", str(number)] if number != 1 else [])]
+
+
+def _benchmark(
+    terms: Path, folder: Path, sentences: Path | None, said: Path | None, given: list[str], engine: str
+) -> list[str]:
+    """The commands that speak a benchmark into ``folder``: files that are not there are written first."""
+    texts, sounds = sentences or folder / "sentences.jsonl", said or folder / "pronunciations.jsonl"
+    write = [["sentences", "--terms", terms, "--output", texts]] if not texts.exists() else []
+    write += [["pronunciations", "--terms", terms, "--output", sounds, *given]] if not said else []
+    speak = ["audio", "--sentences", texts, "--pronunciations", sounds, "--output-folder", folder]
+    *first, last = (shlex.join(map(str, ["clinical-asr", *words])) for words in [*write, speak])
+    return [*first, last + engine]

@@ -67,8 +67,8 @@ class Speech:
 
     def flags(self) -> str:
         """What asks another command for the same engine: nothing for the offline one."""
-        told = {"--engine": self.engine, "--endpoint": self.endpoint, "--allow": self.allow}
-        words = [word for flag, value in told.items() if value for word in (flag, value)]
+        told = {"--engine": self.engine, "--endpoint": self.endpoint, "--allow": self.allow, "--tls-ca": self.tls_ca}
+        words = [word for flag, value in told.items() if value for word in (flag, str(value))]
         return " " + shlex.join(words) if self.remote else ""
 
     @property
