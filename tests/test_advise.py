@@ -104,7 +104,7 @@ def test_whatever_a_cycle_decided_has_its_advice(name: str) -> None:
 
 def advise_command(stage: str) -> str:
     known = {"folder": "cycles/cycle1", "base": "BASE", "manifest": "cycles/cycle1/manifest.jsonl"}
-    return AFTER[stage].format(**known, out="cycles", turn="--cycle 2")
+    return AFTER[stage].format(**known, out="cycles", turn="--cycle 2", recipe="RECIPE.yaml")
 
 
 @pytest.mark.parametrize("symptom", [name for name, told in knowledge()["symptoms"].items() if "stage" in told])

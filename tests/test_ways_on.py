@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 import test_suspects
 import wheel
 from clinical_asr.advise import advise, knowledge
+from clinical_asr.again import KEEP, OPTIONS, Asked
 from clinical_asr.cli import app
 from clinical_asr.config import load_recipe
 from clinical_asr.cycle import Cycle
@@ -23,7 +25,7 @@ from clinical_asr.engines.runners.stock import refuse_unknown
 from clinical_asr.errors import ConfigError
 from clinical_asr.flywheel import turn
 from clinical_asr.jsonl import append_row, read_rows
-from clinical_asr.records import Decision, Utterance
+from clinical_asr.records import Decision, EntityCategory, Utterance
 from clinical_asr.riva_service import HOSTED
 from clinical_asr.round_trip import clearances_of, cycle_of, suspects_path, without_suspects
 from clinical_asr.situation import Situation
@@ -172,6 +174,42 @@ def test_the_next_turn_is_not_refused(tmp_path: Path, brought: bool) -> None:
     later = Cycle(Path(told(words, "--out")), int(told(words, "--cycle")))
     turn(later, request, wheel.engines(wheel.Works(knows=0.0), later, []))
     assert later.decision.is_file()
+
+
+def options_of(folder: Path, stage: str = "gate") -> list[str]:
+    """What the advised turn asks for beside its rows, its base and its place."""
+    words = next_words(folder, stage)
+    return words[words.index("--cycle") + 2 :]
+
+
+def test_the_next_turn_asks_for_what_the_cycle_was_asked_for(tmp_path: Path) -> None:
+    """All that a request tells; where a file lay it does not tell, and what a stage changes is not said twice."""
+    folder, production = tmp_path / "cycle1", msgspec.to_builtins(load_recipe("production"))
+    folder.mkdir()
+    asked = {
+        "base_name": "mini", "recipe": production, "guard_rows": 600, "replay": "3f", "seed": 7, "ladder": True,
+        "gate": {"priority_categories": ["drug", "lab"], "min_rows": 60, "tune_above": 0.25},
+        "split": {"hold_out_sentences": 0.05, "hold_out_terms": 2}, "comparison": {"guard_margin": 0.004},
+    }  # fmt: skip
+    (folder / "request.json").write_text(json.dumps(asked))
+    said = "--priority drug,lab --min-rows 60 --tune-above 0.25 {}--guard-margin 0.004 --seed 7 --replay REPLAY.jsonl"
+    rows, held, last = "--guard-rows 600 ", "--hold-out-sentences 0.05 --hold-out-terms 2 ", "--recipe production"
+    assert options_of(folder) == f"{said.format(rows + held)} {last} --ladder".split()
+    assert options_of(folder, "guard") == f"{said.format(held)} {last} --ladder --guard-rows 1000".split()
+    assert options_of(folder, "finetune")[-3:] == ["--ladder", "--recipe", "keep"]
+    first = advise(Situation(decision=decided("finetune"), folder=str(folder)))[0]
+    assert first.say_first[0].startswith("The recipe that was used is production")
+    (folder / "request.json").write_text(json.dumps({"recipe": {**production, "epochs": 99}}))
+    assert options_of(folder) == ["--recipe", "RECIPE.yaml"]
+    (folder / "request.json").write_text(json.dumps({"recipe": msgspec.to_builtins(load_recipe("keep"))}))
+    assert options_of(folder) == [] and options_of(folder, "finetune") == ["--recipe", "RECIPE.yaml"]
+
+
+def test_what_the_command_does_by_default_is_not_asked_for_again() -> None:
+    known = {name: option.default for option in found("clinical-asr cycle")[0].params for name in option.opts}
+    usual = {flag: attrgetter(place)(Asked()) for flag, place in OPTIONS.items()}
+    assert {flag: known[flag] for flag in usual} == {**usual, "--priority": "drug"}
+    assert usual["--priority"] == (EntityCategory.DRUG,) and known["--recipe"] == KEEP
 
 
 def test_a_folder_that_is_no_cycle_of_a_root_begins_one(tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ from typing import Any
 import msgspec
 
 from clinical_asr import gate
+from clinical_asr.again import KEEP, OWN, Asked, asked, options
 from clinical_asr.bases import REFUSED_REQUESTS, check_trainable, refuse_name
 from clinical_asr.cycle import Cycle
 from clinical_asr.errors import ConfigError, ModelError, printable
 from clinical_asr.firmness import priority_ker
-from clinical_asr.jsonl import iter_glances, read_json
+from clinical_asr.jsonl import iter_glances
 from clinical_asr.records import Decision
 from clinical_asr.rental import Rental
 from clinical_asr.round_trip import cycle_of
@@ -133,7 +134,7 @@ AFTER = {
     "hypotheses": "clinical-asr hypotheses --manifest MANIFEST.jsonl --model MODEL.nemo --output HYPOTHESES.jsonl",
     "guard": f"{TURN} --guard-rows 1000",
     "split": f"{TURN} --hold-out-sentences 0.2",
-    "finetune": f"{TURN} --recipe RECIPE.yaml",
+    "finetune": f"{TURN} --recipe {{recipe}}",
     "gate": TURN,
     "stop": "clinical-asr leaderboard {folder}/baseline_hyps.jsonl --output-folder boards",
     "serve": "clinical-asr serve --model {base}",
@@ -154,10 +155,18 @@ def _from_decision(decision: Decision, known: Situation) -> Advice:
     say = {
         "deploy": [PARITY],
         "build": [NO_PATIENTS],
+        "finetune": _about_recipe(known),
         "stop": ["More tuning on this benchmark buys nothing: change the benchmark, or deploy what is best so far."],
     }.get(decision.next_stage, [])
     return Advice(decision.verdict, [decision.reason], _filled(AFTER[decision.next_stage], known), say,
                   decision.exit_code, decision.evidence)  # fmt: skip
+
+
+def _about_recipe(known: Situation) -> list[str]:
+    """Which recipe it was that spoilt general English, and what another one can do."""
+    used = _asked(Path(known.folder)).recipe_name if known.folder else ""
+    ways: list[str] = knowledge()["symptoms"]["guard-worse"]["say"]
+    return [f"The recipe that was used is {used}; the same again ends the same.", *ways] if used else ways
 
 
 def _two_boards(known: Situation) -> Iterator[Advice]:
@@ -233,9 +242,11 @@ def _filled(command: str, known: Situation) -> str:
     """The command as a shell takes it, with what is known put in; capitals where it is not."""
     folder = Path(known.folder) if known.folder else None
     manifest = f"{known.folder}/manifest.jsonl" if folder else "my/manifest.jsonl"
-    base = known.base or (_base(folder) if folder and "{base}" in command else "") or "BASE"
-    names = {"folder": known.folder or "CYCLE", "base": base, "manifest": manifest}
-    out, *turn = _turn(folder) if "{turn}" in command and folder else ["cycles/"]
+    order = _asked(folder) if folder and "{base}" in command else Asked()
+    base = known.base or order.base_name or "BASE"
+    another = KEEP if order.recipe_name not in ("", KEEP) else OWN
+    names = {"folder": known.folder or "CYCLE", "base": base, "manifest": manifest, "recipe": another}
+    out, *turn = [*_turn(folder), *_again(order, command)] if "{turn}" in command and folder else ["cycles/"]
     quoted = {name: shlex.quote(value) for name, value in (names | {"out": out}).items()}
     return printable(shlex.join(shlex.split(command.format(**quoted, turn=shlex.join(turn)))))
 
@@ -250,10 +261,16 @@ def _turn(folder: Path) -> list[str]:
     return [str(cycle.root), "--cycle", str(free), *apart]
 
 
-def _base(folder: Path) -> str:
-    """What the cycle's request calls its base; empty if there is none to read."""
+def _again(order: Asked, command: str) -> list[str]:
+    """What the cycle was asked for and the command does not ask for otherwise."""
+    told = {flag: word for flag, word in options(order).items() if flag not in command.split()}
+    return [part for flag, word in told.items() for part in (flag, word) if part]
+
+
+def _asked(folder: Path) -> Asked:
+    """What the cycle's request asks for; nothing in particular if there is none to read."""
     path = folder / Cycle(folder).request.name
-    return read_json(path, _Request).base_name if _is_own(path) else ""
+    return asked(path) if _is_own(path) else Asked()
 
 
 def _data_root(folder: Path) -> str:
@@ -268,10 +285,6 @@ def _data_root(folder: Path) -> str:
 def _is_own(path: Path) -> bool:
     """An agent may read its project's folder and nothing else: a file that is there, and no link out."""
     return path.is_file() and path.resolve().parent == path.parent.resolve()
-
-
-class _Request(msgspec.Struct):
-    base_name: str = ""
 
 
 class _Recording(msgspec.Struct):

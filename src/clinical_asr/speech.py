@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from clinical_asr import intake
 from clinical_asr.errors import AudioError
 from clinical_asr.records import SAMPLE_RATE
-from clinical_asr.wav import LARGEST, Stored, chunks, require_length, scaled
+from clinical_asr.wav import LARGEST, Stored, chunks, plain_reason, require_length, scaled
 
 SHORTEST = 0.05  # seconds; less is no speech, and shorter than a model's first frames
 PLAIN = struct.pack("<HHIIHH", 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)
@@ -83,7 +83,7 @@ def _decoded(path: Path) -> NDArray[np.float32]:
     except FileNotFoundError:
         raise AudioError("no such file", where=str(path)) from None
     except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
-        raise AudioError(f"cannot be decoded ({' '.join(str(error).split())[-100:]})", where=str(path)) from None
+        raise AudioError(f"cannot be decoded ({plain_reason(error)})", where=str(path)) from None
     _require_speech(len(samples), rate, path)
     return _at_16_khz(samples, rate, path)
 

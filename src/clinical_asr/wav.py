@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import shlex
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,9 +133,11 @@ def decoded(content: bytes, path: Path) -> Recording:
             require_length(file.frames, file.samplerate, path)
             samples, frames = file.read(dtype="int16"), file.frames
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise AudioError(f"cannot be decoded ({_plain(error)})", str(path), "write it as 16-bit WAV") from None
+        raise AudioError(f"cannot be decoded ({plain_reason(error)})", str(path), "write it as 16-bit WAV") from None
     if samples.size != frames:
         raise AudioError(f"declares {frames} frames, {samples.size} can be decoded", str(path), "record it again")
+    if not frames:
+        raise AudioError("holds no samples", str(path), "record or synthesise it again")
     return Recording(samples, hashlib.sha256(content).hexdigest())
 
 
@@ -168,7 +171,7 @@ def _require_form(channels: int, rate: int, subtype: str, path: Path) -> None:
     if subtype != "PCM_16":
         wrong.append(f"is {subtype}")
     if wrong:
-        mend = f"convert it: sox {path.name} -r 16000 -c 1 -b 16 out.wav"
+        mend = f"convert it: {shlex.join(['sox', str(path), '-r', '16000', '-c', '1', '-b', '16', 'out.wav'])}"
         raise AudioError(f"{', '.join(wrong)}; mono PCM_16 at 16000 Hz is needed", str(path), mend)
 
 
@@ -193,5 +196,6 @@ def chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += 8 + size + size % 2
 
 
-def _plain(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]
+def plain_reason(error: Exception) -> str:
+    """Why libsndfile refused, in a line, without the place in memory where the bytes lay."""
+    return " ".join(str(getattr(error, "error_string", error)).split())[:120]

@@ -24,6 +24,7 @@ from clinical_asr.errors import AudioError, ConfigError, FlywheelError, MissingD
 from clinical_asr.records import Seconds
 from clinical_asr.riva_service import RivaService, open_channel
 from clinical_asr.service_errors import ServiceError, explain
+from clinical_asr.wav import plain_reason
 
 IN_A_ROW = 3  # rows given up for busyness without an answer between them: the service is down, not the row
 ENCODINGS = {"WAV": "LINEAR_PCM", "WAVEX": "LINEAR_PCM", "FLAC": "FLAC"}
@@ -211,7 +212,7 @@ def _form(content: bytes, path: Path) -> tuple[str, int]:
     try:
         info = soundfile.info(io.BytesIO(content))
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise AudioError(f"cannot be decoded ({' '.join(str(error).split())[-80:]})", str(path)) from None
+        raise AudioError(f"cannot be decoded ({plain_reason(error)})", str(path)) from None
     if info.channels != 1 or info.format not in ENCODINGS:
         what = f"is {info.format} with {info.channels} channels"
         raise AudioError(what, str(path), "only mono WAV and FLAC are sent")

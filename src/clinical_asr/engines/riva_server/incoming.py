@@ -15,7 +15,7 @@ import numpy as np
 from clinical_asr.errors import AudioError
 from clinical_asr.recognition import Samples
 from clinical_asr.records import SAMPLE_RATE, Seconds
-from clinical_asr.wav import LONGEST, scaled
+from clinical_asr.wav import LONGEST, plain_reason, scaled
 
 RATES = range(8_000, 48_001)
 SHORTEST: Seconds = 0.05
@@ -161,7 +161,7 @@ def _contained(content: bytes, longest: Seconds) -> tuple[Samples, int]:
             require_length(file.frames, file.samplerate, longest)
             return file.read(file.frames, dtype="float32"), int(file.samplerate)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
-        raise AudioError(f"cannot be decoded ({' '.join(str(error).split())[-80:]})", "audio") from None
+        raise AudioError(f"cannot be decoded ({plain_reason(error)})", "audio") from None
 
 
 def refuse_channels(count: int) -> None:
