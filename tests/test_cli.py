@@ -101,6 +101,8 @@ def hypotheses(path: Path, *groups: list[Hypothesis]) -> Path:
 
 H = "{tmp}/h.jsonl"
 CYCLE = ["cycle", "--base", "mini", "--terms", "{tmp}/terms.csv", "--out", "{tmp}/c"]
+RECIPES = {"lora": "epochs: 3\nlora_rank: 8\n", "unknown": "epochz: 3\n", "range": "epochs: 0\n",
+           "rate": "learning_rate: 1e-4\n", "bad": "epochs: 3\nname: a: b\n"}  # fmt: skip
 WRONG = [
     (["terms", "check", "{tmp}/wrong.csv"], "line 2, entity_category: 'Medication' is not a category; write drug"),
     (["terms", "list", "{tmp}/none.csv"], "none.csv: no such file or directory; check the path"),
@@ -169,6 +171,17 @@ WRONG = [
     (["finetune", "--train", H, "--validation", H, "--recipe", "none"], "--recipe: no recipe 'none'; use one of keep"),
     (["finetune", "--train", H, "--validation", H, "--recipe", "{tmp}/lora.yaml"],
      "lora_rank: LoRA on transducer decoders gives NaN tensors; leave it out"),
+    (["finetune", "--train", H, "--recipe", "{tmp}"],
+     "cannot be read (is a directory); name the YAML file of a recipe"),
+    (["finetune", "--train", H, "--recipe", "{tmp}/empty"],
+     "empty: is not a recipe (it is empty); write one `key: value`"),
+    (["finetune", "--train", H, "--recipe", "{tmp}/unknown.yaml"],
+     "unknown.yaml, epochz: is no key of a recipe; did you mean epochs?"),
+    (["finetune", "--train", H, "--recipe", "{tmp}/range.yaml"], "range.yaml, epochs: must lie in [1, 10000]"),
+    (["finetune", "--train", H, "--recipe", "{tmp}/rate.yaml"],
+     "rate.yaml, learning_rate: is not a recipe (expected `float`, got `str`); write it with a point: 1.0e-4"),
+    (["finetune", "--train", H, "--recipe", "{tmp}/bad.yaml"],
+     "bad.yaml: is not a recipe (line 2: mapping values are not allowed here); write one `key: value` a line"),
     (["finetune", "--train", H, "--validation", H, "--base", "nvidia/nemotron-speech-streaming-en-0.6b"],
      "is a cache-aware streaming base: fine-tuning collapses it"),
     (["finetune", "--train", H, "--learning-curve", "--runner", "torchrun:2"],
@@ -230,7 +243,8 @@ def test_wrong_input_is_one_line_and_exit_2(words: list[str], message: str, tmp_
     (tmp_path / "terms.csv").write_text(TERMS, encoding="utf-8")
     (tmp_path / "wrong.csv").write_text(TERMS.replace("drug", "Medication", 1), encoding="utf-8")
     (tmp_path / "empty").touch()
-    (tmp_path / "lora.yaml").write_text("epochs: 3\nlora_rank: 8\n", encoding="utf-8")
+    for name, text in RECIPES.items():
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
     hypotheses(tmp_path / "h.jsonl", board.rows(3, 1))
     hypotheses(tmp_path / "other.jsonl", board.rows(3, 1, start=10))
     ran = cli(*(word.replace("{tmp}", str(tmp_path)) for word in words))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import msgspec
 
 from clinical_asr import intake
 from clinical_asr.errors import ConfigError, printable
+from clinical_asr.jsonl import validation_error
 from clinical_asr.records import EntityCategory, Seconds
 
 
@@ -252,7 +255,7 @@ def load_recipe(name_or_path: str) -> TrainingConfig:
     if name_or_path in recipe_names():
         return _parse_recipe(shipped.read_bytes(), name_or_path)
     path = Path(name_or_path)
-    if not path.is_file():
+    if not path.exists():
         known = ", ".join(recipe_names())
         raise ConfigError(f"no recipe {name_or_path!r}", where="--recipe", mend=f"use one of {known}, or a YAML file")
     return _parse_recipe(_recipe_file(path), str(path))
@@ -262,16 +265,50 @@ def _recipe_file(path: Path) -> bytes:
     try:
         return intake.document(path, intake.LARGEST_YAML)
     except OSError as error:
-        raise ConfigError(f"cannot be read ({(error.strerror or str(error)).lower()})", str(path)) from None
+        why = f"cannot be read ({(error.strerror or str(error)).lower()})"
+        raise ConfigError(why, str(path), "name the YAML file of a recipe") from None
 
 
 def _parse_recipe(document: bytes, where: str) -> TrainingConfig:
+    """Raises ConfigError with the file, the key and the mend."""
     from clinical_asr.bases import refuse_request
 
+    keys = _recipe_keys(document, where)
+    try:
+        for key, value in keys.items():
+            refuse_request(key, "" if key == "name" else value)
+            _require_known(key)
+        return msgspec.convert({"name": printable(Path(where).stem), **keys}, TrainingConfig)
+    except ConfigError as error:
+        raise ConfigError(error.what, f"{where}, {error.where}", error.mend) from None
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
+        raise _not_a_recipe(error, keys, where) from None
+
+
+def _recipe_keys(document: bytes, where: str) -> dict[str, Any]:
+    mend = "write one `key: value` a line, like epochs: 3"
     try:
         keys: Any = intake.plain_yaml(document)
-        for key, value in keys.items() if isinstance(keys, dict) else ():
-            refuse_request(str(key), "" if key == "name" else value)
-        return msgspec.convert({"name": printable(Path(where).stem), **keys}, TrainingConfig)
-    except (msgspec.ValidationError, ValueError, TypeError) as error:
-        raise ConfigError(f"is not a recipe ({error})", where=where) from None
+    except ValueError as error:
+        raise ConfigError(f"is not a recipe ({error})", where, mend) from None
+    if not isinstance(keys, dict):
+        why = "it is empty" if keys is None else "it holds no keys"
+        raise ConfigError(f"is not a recipe ({why})", where, mend)
+    return {str(key): value for key, value in keys.items()}
+
+
+def _require_known(key: str) -> None:
+    known = TrainingConfig.__struct_fields__
+    if key not in known:
+        meant = get_close_matches(key, known, n=1)
+        mend = f"did you mean {meant[0]}?" if meant else f"a recipe has the keys {', '.join(known)}"
+        raise ConfigError("is no key of a recipe", key[:60], mend)
+
+
+def _not_a_recipe(error: Exception, keys: dict[str, Any], where: str) -> ConfigError:
+    """What a value should be. YAML takes 1e-4 for text: it wants a point in a number with an exponent."""
+    found = validation_error(Path(where), 0, msgspec.ValidationError(str(error)))
+    mend = found.mend
+    if "`float`" in found.why and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", str(keys.get(found.field, ""))):
+        mend = f"write it with a point: {str(keys[found.field]).lower().replace('e', '.0e')}"
+    return ConfigError(f"is not a recipe ({found.why})", f"{where}, {found.field}" if found.field else where, mend)

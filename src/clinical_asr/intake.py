@@ -119,9 +119,16 @@ def plain_yaml(document: bytes) -> Any:
         _walk(yaml.parse(document, Loader=yaml.SafeLoader))
         return yaml.load(document, Loader=_loader())
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())[:160]) from None
+        raise ValueError(_yaml_reason(error)) from None
     except (OverflowError, RecursionError, TypeError, AttributeError) as error:  # PyYAML on crooked numbers and dates
         raise ValueError(f"holds a value that cannot be read ({type(error).__name__})") from None
+
+
+def _yaml_reason(error: Exception) -> str:
+    """PyYAML's complaint in a line: where in the document, not in which bytes of memory."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    why = f"line {mark.line + 1}: {problem}" if mark and problem else str(error)
+    return " ".join(why.split())[:160]
 
 
 def _walk(events: Iterator[Any]) -> None:
