@@ -136,6 +136,26 @@ WRONG = [
      "empty: holds no sentences; run: clinical-asr sentences"),
     (["general", "--sentences", "{tmp}/terms.csv", "--rows", "9999", "--output-folder", "{tmp}"],
      "general speech: 9999 rows cannot be drawn; 4 sentences and 4 voices give 16 pairs"),
+    (["general", "--sentences", "{tmp}/none", "--output-folder", "{tmp}"],
+     "none: no such file or directory; check the path"),
+    (["general", "--sentences", "{tmp}", "--output-folder", "{tmp}"], "is a directory; check the path"),
+    (["general", "--sentences", "{tmp}/empty", "--output-folder", "{tmp}"],
+     "empty: holds no sentences; write one sentence a line"),
+    (["general", "--sentences", "{tmp}/terms.csv", "--rows", "2", "--output-folder", "{tmp}/empty"],
+     "empty: is a file, and a folder is needed there; name another"),
+    (["cycle", "--base", "mini", "--terms", "{tmp}/terms.csv", "--out", "{tmp}/c", "--voices", "foo"],
+     "'foo' is no voice id; write it like en-us+f3-r165-p50"),
+    (["suspects", "clear", "{tmp}/empty", "0", "--by", "me"],
+     "'0' is no suspect; the file lists none: there is nothing to clear"),
+    (["suspects", "find", "{tmp}/heard.jsonl"], "`pred_text`; transcribe it: clinical-asr hypotheses"),
+    (["parity", "{tmp}/heard.jsonl", H], "`pred_text`; transcribe it: clinical-asr hypotheses"),
+    (["split", "{tmp}/heard.jsonl", "--data-root", "{tmp}/none"], "none: no such folder; check --data-root"),
+    (["pronunciations", "--terms", "{tmp}/terms.csv", "--output", "{tmp}/p", "--overrides", "{tmp}/empty"],
+     "empty: is empty; write the header term,ipa,"),
+    (["advise", "{tmp}/empty"], "empty: is empty; one JSON document is needed: is this the right file?"),
+    (["comparison", "--before", H, "--after", H, "--train", "{tmp}/heard.jsonl",
+      "--validation", "{tmp}/held.jsonl", "--previous", "{tmp}/terms.csv"],
+     "terms.csv: cannot be read (JSON is malformed: invalid character (byte 4)); one JSON document is needed"),
     (["manifest", "check", "{tmp}/m.jsonl", "--kind", "odd"], "--kind: 'odd' is no kind of manifest; use auto"),
     (["manifest", "rewrite", H, "--from", "a", "--to", "b", "--output", H], "would overwrite the manifest it reads"),
     (["hypotheses", "--manifest", H, "--model", "none", "--output", "{tmp}/o.jsonl"],
@@ -245,6 +265,8 @@ def test_wrong_input_is_one_line_and_exit_2(words: list[str], message: str, tmp_
     (tmp_path / "empty").touch()
     for name, text in RECIPES.items():
         (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    write_lines(tmp_path / "heard.jsonl", [{**_fields(board.utterance(f"r{n}")), "voice_id": "v"} for n in range(2)])
+    write_lines(tmp_path / "held.jsonl", [{**_fields(board.utterance("r9")), "stratum": "new term"}])
     hypotheses(tmp_path / "h.jsonl", board.rows(3, 1))
     hypotheses(tmp_path / "other.jsonl", board.rows(3, 1, start=10))
     ran = cli(*(word.replace("{tmp}", str(tmp_path)) for word in words))
@@ -726,7 +748,7 @@ def test_from_manifest_to_decision_on_a_tiny_model(tones: Path, tiny_nemo: Path,
     other = cli(*tune, "smoke")
     assert other.code == 2 and "was made with another recipe" in other.err
     other = cli(*tune, recipe, "--selection-guard", manifest)
-    assert other.code == 2 and "was made with another selection guard rows" in other.err
+    assert other.code == 2 and "was made with other selection guard rows" in other.err
     beside = [tmp_path / "sibling.nemo" if word == tuned else word for word in tune]
     second = cli(*beside, recipe)
     assert second.code == 2 and "training_run_info.json: tells how adapted_model.nemo was made" in second.err

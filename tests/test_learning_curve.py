@@ -87,7 +87,8 @@ def test_a_part_is_trained_as_fine_tuning_would() -> None:
 def test_a_recipe_that_replays_needs_general_speech(ratio: float) -> None:
     """Before the first training, though the smallest part may be too small to replay anything."""
     few = [row("terma", n, voice) for n in range(2) for voice in "ab"]
-    with pytest.raises(ConfigError, match=rf"replay_ratio: is {ratio:g}, but there is no general speech"):
+    told = rf"replay_ratio: is {ratio:g}, but there is no general speech; give general speech with --replay, or"
+    with pytest.raises(ConfigError, match=told):
         learning_curve(
             Path("base.nemo"), msgspec.structs.replace(load_recipe("keep"), replay_ratio=ratio), Recordings(few),
             Recordings(HELD), Recordings(), Path("nowhere"), lambda *_: pytest.fail("trained"), lambda *_, **__: {},

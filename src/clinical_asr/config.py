@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from clinical_asr import intake
+from clinical_asr.complaints import validation_error
 from clinical_asr.errors import ConfigError, printable
-from clinical_asr.jsonl import validation_error
 from clinical_asr.records import EntityCategory, Seconds
 
 

@@ -213,7 +213,7 @@ def draw_replay(
     wanted = round(config.replay_ratio * clinical) * config.epochs
     pool = [row for row in general if row.id not in taken and not _too_long(row, config)]
     if wanted and not pool:
-        mend = "give a manifest of general speech, or set replay_ratio: 0 and expect the base to forget"
+        mend = "give general speech with --replay, or set replay_ratio: 0 and expect the base to forget"
         raise ConfigError(f"is {config.replay_ratio:g}, but there is no general speech", "replay_ratio", mend)
     pool.sort(key=lambda row: row.id)
     return random.Random(f"replay/{config.seed}").sample(pool, min(wanted, len(pool)))

@@ -18,11 +18,11 @@ from clinical_asr.rendering import render
 
 def read_sentences(path: Path) -> list[str]:
     """One sentence a line; blank lines and lines that start with ``#`` are left out. Raises ManifestError."""
-    try:
-        lines = intake.document(path).decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(path, None, "", f"cannot be read ({error})", "save it as UTF-8 text") from None
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    lines = intake.text(path).splitlines()
+    sentences = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not sentences:
+        raise ManifestError(path, None, "", "holds no sentences", "write one sentence a line")
+    return sentences
 
 
 def plan(

@@ -94,6 +94,17 @@ def _whole(descriptor: int, size: int, largest: int) -> bytes:
         return content + file.read(largest + 1 - len(content))
 
 
+def text(path: Path) -> str:
+    """All of a text file in UTF-8, its lines ended by a line feed. Raises ManifestError."""
+    try:
+        return document(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ManifestError(path, line, "", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
+    except OSError as error:
+        raise ManifestError(path, None, "", (error.strerror or str(error)).lower(), "check the path") from None
+
+
 def too_long(path: Path, number: int) -> ManifestError:
     """The error for a line beyond the limit."""
     why = f"is longer than {LONGEST_LINE:,} bytes"

@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from clinical_asr import intake, repeated_keys
+from clinical_asr.complaints import validation_error
 from clinical_asr.errors import ManifestError
 from clinical_asr.records import Row
 
@@ -27,6 +28,7 @@ R = TypeVar("R", bound=Row)
 S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 MOST_COLUMNS = 1000
+RIGHT_FILE = "one JSON document is needed: is this the right file?"
 
 
 def to_dict(row: Row) -> dict[str, Any]:
@@ -105,30 +107,6 @@ def iter_glances(path: Path, kind: type[S]) -> Iterator[S]:
         for _, line in intake.lines(path):
             with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 yield decoder.decode(line)
-
-
-def validation_error(path: Path, line_number: int, error: msgspec.ValidationError) -> ManifestError:
-    """msgspec says ``<why> - at `$.field` ``; a person wants file, line, field, reason, mend."""
-    why, _, at = str(error).partition(" - at ")
-    field = at.strip("`").removeprefix("$").removeprefix(".").split(" ")[0]
-    return ManifestError(path, line_number, field, why[:1].lower() + why[1:], _mend(field, why))
-
-
-_MENDS = {
-    "entity_category": "use one of: drug, procedure, anatomy, condition, lab, role",
-    "ipa_source": "use one of: override, merriam-webster, g2p",
-    "Expected `str`": "write it as text, in quotes",
-    "Expected `float`": "write it as a number, without quotes",
-    "Expected `int`": "write it as a whole number, without quotes",
-    "Expected `bool`": "write true or false, without quotes",
-    "Object missing required field": "add the field",
-}
-"""What mends a field, or a kind of complaint of msgspec's."""
-
-
-def _mend(field: str, why: str) -> str:
-    kinds = (mend for beginning, mend in _MENDS.items() if why.startswith(beginning))
-    return _MENDS.get(field) or next(kinds, "")
 
 
 def read_rows(path: Path, kind: type[R]) -> list[R]:
@@ -291,11 +269,14 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, kind: Any = Any) -> Any:
     """One JSON document, typed if ``kind`` is given. Raises ManifestError."""
     try:
-        return msgspec.json.decode(intake.document(path), type=kind)
+        content = intake.document(path)
+        if not content.strip():
+            raise ManifestError(path, None, "", "is empty", RIGHT_FILE)
+        return msgspec.json.decode(content, type=kind)
     except OSError as error:
         raise ManifestError(path, None, "", _os_reason(error), "check the path") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ManifestError(path, None, "", f"cannot be read ({error})") from None
+        raise ManifestError(path, None, "", f"cannot be read ({error})", RIGHT_FILE) from None
 
 
 def read_csv(path: Path, kind: type[R], required: Sequence[str] = ()) -> list[R]:
@@ -312,6 +293,8 @@ def read_csv(path: Path, kind: type[R], required: Sequence[str] = ()) -> list[R]
 
 
 def _typed_csv_rows(path: Path, reader: csv.DictReader[str], kind: type[R], required: Sequence[str]) -> list[R]:
+    if not reader.fieldnames and next(reader, None) is None:
+        raise ManifestError(path, None, "", "is empty", f"write the header {','.join(required)} and one row a line")
     missing = [name for name in required if name not in (reader.fieldnames or ())]
     if missing:
         mend = f"the header is: {','.join(required)}"

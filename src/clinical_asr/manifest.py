@@ -144,6 +144,8 @@ def check(
     normalise("", normaliser)
     asked = _Asked(kind, data_root or path.parent, tuple(dict.fromkeys((DEFAULT_NORMALISER, normaliser))))
     try:
+        if data_root and not data_root.is_dir():
+            raise ManifestError(data_root, None, "", "no such folder", "check --data-root")
         lines = _lines(path)
     except ManifestError as error:
         report.problems.append(error)

@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from clinical_asr import wav
+from clinical_asr.complaints import validation_error
 from clinical_asr.containment import OUTSIDE_MEND, confined, refused_fields, refused_path
 from clinical_asr.errors import AudioError, ConfigError, ManifestError
-from clinical_asr.jsonl import from_dict, parse_object, validation_error
+from clinical_asr.jsonl import from_dict, parse_object
 from clinical_asr.noise import snr_of
 from clinical_asr.records import ClinicalUtterance, Seconds, Utterance
 from clinical_asr.text import DEFAULT_NORMALISER, normalise

@@ -15,8 +15,9 @@ import msgspec
 
 from clinical_asr import wav
 from clinical_asr.clips import Receipt
+from clinical_asr.complaints import validation_error
 from clinical_asr.errors import AudioError, ManifestError
-from clinical_asr.jsonl import from_dict, parse_object, settle, to_dict, validation_error
+from clinical_asr.jsonl import from_dict, parse_object, settle, to_dict
 from clinical_asr.records import SAMPLE_RATE
 
 NAME = "receipts.jsonl"

@@ -10,7 +10,8 @@ from typing import Generic, TypeVar, overload
 import msgspec
 
 from clinical_asr import intake
-from clinical_asr.jsonl import from_dict, parse_object, validation_error
+from clinical_asr.complaints import validation_error
+from clinical_asr.jsonl import from_dict, parse_object
 from clinical_asr.records import Row
 
 R = TypeVar("R", bound=Row)

@@ -160,6 +160,7 @@ def clear(ids: Iterable[str], suspects: Sequence[Suspect], by: str, notes: str =
     known = {suspect.id for suspect in suspects}
     unknown = [row_id for row_id in ids if row_id not in known]
     if unknown:
-        raise FlywheelError(f"{unknown[0]!r} is no suspect", "suspects", f"one of {', '.join(sorted(known)[:8])}")
+        mend = f"one of {', '.join(sorted(known)[:8])}" if known else "the file lists none: there is nothing to clear"
+        raise FlywheelError(f"{unknown[0]!r} is no suspect", "suspects", mend)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return [Clearance(id=row_id, by=by.strip(), at=at, notes=notes) for row_id in ids]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,9 +64,6 @@ def read_terms(path: Path) -> list[Term]:
     Raises:
         ManifestError: no terms, an empty or repeated term, a category that is none of the six. It names the line.
     """
-    if path.is_file() and path.stat().st_size < 8 and not intake.document(path).removeprefix(BOM_UTF8).strip():
-        mend = f"write the header {','.join(COLUMNS)} and one term a line"
-        raise ManifestError(path, None, "", "is empty", mend)
     try:
         lines = read_csv(path, _Line, required=COLUMNS)
     except (csv.Error, ValueError) as error:

@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from clinical_asr import intake
+from clinical_asr.complaints import validation_error
 from clinical_asr.errors import ManifestError, ScoringError
-from clinical_asr.jsonl import from_dict, iter_objects, validation_error
+from clinical_asr.jsonl import from_dict, iter_objects
 from clinical_asr.records import Hypothesis, row_id
 from clinical_asr.row_ids import SeenIds, chunks
 
@@ -91,16 +92,6 @@ def _is_jsonl(path: Path) -> bool:
     return path.suffix.lower() in _JSON_SUFFIXES
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return intake.document(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ManifestError(path, line, "", f"is not UTF-8 ({error.reason})", "save it as UTF-8") from None
-    except OSError as error:
-        raise ManifestError(path, None, "", (error.strerror or str(error)).lower(), "check the path") from None
-
-
 def _folder(folder: Path) -> dict[str, dict[str, Any]]:
     """File stem -> its text; hidden files are left out."""
     texts: dict[str, dict[str, Any]] = {}
@@ -109,7 +100,7 @@ def _folder(folder: Path) -> dict[str, dict[str, Any]]:
             continue
         if path.stem in texts:
             raise ScoringError(f"two files with the stem {path.stem!r}", where=str(folder), mend="files pair by stem")
-        texts[path.stem] = {"text": _read_text(path)}
+        texts[path.stem] = {"text": intake.text(path)}
     if not texts:
         raise ScoringError("holds no files", where=str(folder), mend="put one text file a recording there")
     return texts
@@ -181,5 +172,5 @@ def _line_by_line(reference: Path, hypothesis: Path) -> list[Hypothesis]:
 
 def _lines(path: Path) -> Iterator[str]:
     """Lines as an editor counts them: only a line feed ends one."""
-    text = _read_text(path)
+    text = intake.text(path)
     yield from text.removesuffix("\n").split("\n") if text else ()

@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, TypeGuard
 
 import typer
@@ -98,6 +99,8 @@ def _explained(error: Exception) -> str:
     elif _is_of_the_disk(error):
         where = f"{error.filename}: " if error.filename else ""
         line = f"{where}{str(error.strerror).lower()}; mend that, then run the same command again: it continues"
+    elif isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        line = f"{_in_the_way(Path(error.filename))}: is a file, and a folder is needed there; name another"
     elif isinstance(error, OSError) and error.filename:
         line = f"{error.filename}: {(error.strerror or str(error)).lower()}; check the path, its rights and the disk"
     else:
@@ -105,6 +108,11 @@ def _explained(error: Exception) -> str:
             f"{type(error).__name__}: {error}; this is a fault of the program: run it again with --debug and report it"
         )
     return printable(" ".join(line.split()))
+
+
+def _in_the_way(path: Path) -> Path:
+    """The file that stands where a folder was to be: the path itself or one above it."""
+    return next((place for place in (path, *path.parents) if place.is_file()), path)
 
 
 def _exit_code(error: Exception) -> int:

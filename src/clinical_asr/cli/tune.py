@@ -318,7 +318,8 @@ def _is_done(
     others = [name.replace("_", " ") for name, now in wanted.items() if told[name] != now]
     if others:
         mend = "name another folder for the output"
-        raise ConfigError(f"was made with another {' and another '.join(others)}", str(outputs.model), mend)
+        made = " and ".join(f"{'other' if name.endswith(' rows') else 'another'} {name}" for name in others)
+        raise ConfigError(f"was made with {made}", str(outputs.model), mend)
     return True
 
 

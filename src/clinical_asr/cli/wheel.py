@@ -131,7 +131,7 @@ def cycle(
         selection=selection, data_root=data_root, overrides=overrides, auditions=auditions,
         waiver=waive_audition, contexts_per_term=contexts_per_term, guard_rows=guard_rows,
         normaliser=normaliser, seed=seed, ladder=ladder,
-        synthesis=SynthesisConfig(voices=o.listed(voices, "--voices"), voices_per_sentence=voices_per_sentence,
+        synthesis=SynthesisConfig(voices=_voices(voices), voices_per_sentence=voices_per_sentence,
                                   noise_levels=o.noise_levels(noise_levels), seed=seed),
         gate=GateConfig(priority_categories=decides, min_rows=min_rows, tune_above=tune_above),
         split=SplitConfig(priority_categories=decides, seed=seed, hold_out_voices=hold_out_voices,
@@ -151,7 +151,7 @@ def _demo_request(out: Path, recipe: str, ladder: bool = False) -> tuple[Cycle, 
 
     request = _request(
         "mini", recipe, terms=_example_terms(), waiver=DEMO_WAIVER, ladder=ladder,
-        synthesis=SynthesisConfig(voices=o.listed(DEMO_VOICES, "--voices")),
+        synthesis=SynthesisConfig(voices=_voices(DEMO_VOICES)),
         split=SplitConfig(hold_out_voices=1, hold_out_sentences=0.08, hold_out_terms=2),
     )  # fmt: skip
     return Cycle(out, 1), request
@@ -164,10 +164,17 @@ def _example_terms() -> Path:
     return next((path for path in places if path.is_file()), places[-1])
 
 
+def _voices(text: str) -> tuple[str, ...]:
+    """Voices that exist, before anybody asks whether they are enough. Raises ConfigError."""
+    from clinical_asr.cli.engines import check_voices
+
+    return check_voices(o.listed(text, "--voices"))
+
+
 def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Request:
     """A request with everything checked that can be checked before work begins."""
     from clinical_asr.bases import check_trainable, inspect_base
-    from clinical_asr.cli.engines import check_voices, resolve
+    from clinical_asr.cli.engines import resolve
     from clinical_asr.config import load_recipe
     from clinical_asr.errors import ConfigError, printable
     from clinical_asr.nemo_file import check_archive
@@ -183,7 +190,6 @@ def _request(base: str, recipe: str, *, sha256: str = "", **order: Any) -> Reque
     path = resolve(base, sha256=sha256)
     check_archive(path)
     check_trainable(inspect_base(path), str(path))
-    check_voices(order["synthesis"].voices)
     order |= {"guard_voices": o.listed(GUARD_VOICES, ""), "replay_voices": o.listed(REPLAY_VOICES, "")}
     order |= {"selection_voices": o.listed(SELECTION_VOICES, "")}
     return Request(base=path, base_name=printable(base), recipe=load_recipe(recipe), **order)
