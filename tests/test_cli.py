@@ -105,6 +105,9 @@ RECIPES = {"lora": "epochs: 3\nlora_rank: 8\n", "unknown": "epochz: 3\n", "range
            "rate": "learning_rate: 1e-4\n", "bad": "epochs: 3\nname: a: b\n"}  # fmt: skip
 WRONG = [
     (["terms", "check", "{tmp}/wrong.csv"], "line 2, entity_category: 'Medication' is not a category; write drug"),
+    (["terms", "check", "{tmp}/semicolons.csv"],
+     "the header is: term,entity_category; this file has semicolons or tabs between its columns: save it with commas "
+     "(Excel: make the comma the list separator in the system's region settings, then save as CSV UTF-8;"),
     (["terms", "list", "{tmp}/none.csv"], "none.csv: no such file or directory; check the path"),
     (["sentences", "--terms", "{tmp}/terms.csv", "--output", "{tmp}/s", "--contexts-per-term", "2"],
      "--contexts-per-term: must be at least 3"),
@@ -262,6 +265,7 @@ def test_a_board_of_a_cycles_transcripts_is_written_elsewhere(tmp_path: Path, cl
 def test_wrong_input_is_one_line_and_exit_2(words: list[str], message: str, tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "terms.csv").write_text(TERMS, encoding="utf-8")
     (tmp_path / "wrong.csv").write_text(TERMS.replace("drug", "Medication", 1), encoding="utf-8")
+    (tmp_path / "semicolons.csv").write_text(TERMS.replace(",", ";"), encoding="utf-8")
     (tmp_path / "empty").touch()
     for name, text in RECIPES.items():
         (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -280,6 +284,13 @@ def test_wrong_input_is_one_line_and_exit_2(words: list[str], message: str, tmp_
 def test_usage_errors_exit_2(words: list[str], cli: Cli) -> None:
     ran = cli(*words)
     assert ran.code == 2 and "Traceback" not in ran.err
+
+
+def test_a_word_processors_quotes_are_left_out_with_a_warning(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "terms.csv").write_text("term,entity_category\n“apixaban”,drug\n", encoding="utf-8")
+    ran = cli("terms", "check", tmp_path / "terms.csv", "--strict")
+    assert ran.code == 2 and "quotes: apixaban: stands in typographic quotes, which are left out" in ran.out
+    assert "1 warning: 1 quotes" in ran.out
 
 
 def test_who_asks_for_nothing_gets_the_help(cli: Cli) -> None:

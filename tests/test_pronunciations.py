@@ -70,6 +70,14 @@ def test_ssml_wraps_whole_words_the_longest_first_and_escapes() -> None:
     assert ssml("a < b", {}) == "a &lt; b"
 
 
+def test_a_header_in_capitals_gets_its_lines_whole(tmp_path: Path) -> None:
+    path = tmp_path / "pronunciation_overrides.csv"
+    path.write_text("Ward,Term,IPA,Verified_By,Verified_At,Notes\n", encoding="utf-8")
+    append_override(path, override("heparin", "ˈhɛpəɹɪn"))
+    (fix,) = read_overrides(path)
+    assert (fix.term, fix.ipa) == ("heparin", "ˈhɛpəɹɪn") and path.read_text(encoding="utf-8").startswith("Ward,Term,")
+
+
 def test_overrides_are_only_ever_added_to(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "pronunciation_overrides.csv"
     append_override(path, override('5-FU, "IV"', "ˌfaɪvɛfˈjuː"))

@@ -8,7 +8,7 @@ import pytest
 
 from clinical_asr.errors import ConfigError, FlywheelError, ManifestError
 from clinical_asr.records import EntityCategory, Term
-from clinical_asr.terms import add_terms, category_of, read_terms
+from clinical_asr.terms import add_terms, category_of, in_quotes, read_terms
 
 
 def written(folder: Path, *lines: str) -> Path:
@@ -26,6 +26,18 @@ def test_terms_are_read_in_order_and_further_columns_survive(tmp_path: Path) -> 
         ("brachial plexus", EntityCategory.ANATOMY),
     ]
     assert terms[0].extra == {"ward": "4B"}
+
+
+def test_a_header_may_be_written_in_capitals_and_a_term_in_a_word_processors_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "terms.csv"
+    path.write_text("Term,Entity_Category ,Ward\n“apixaban”,drug,4B\nnurses’,role,\n", encoding="utf-8")
+    first, second = read_terms(path)
+    assert (first.term, first.extra, second.term) == ("apixaban", {"Ward": "4B"}, "nurses’")
+    assert in_quotes(path) == ["apixaban"]
+    add_terms(path, [term("«heparin»")])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines == ["term,entity_category,Ward", "apixaban,drug,4B", "nurses’,role,", "heparin,drug,"]
+    assert in_quotes(path) == []
 
 
 @pytest.mark.parametrize(
@@ -54,6 +66,7 @@ def test_a_seventh_category_is_refused_with_the_one_that_fits(tmp_path: Path, ca
         (["a1,drug", "", "", "A1,drug"], 5, "stands already in line 2"),
         (["cefazolin,drug", ",drug"], 3, "is empty"),
         (["...,drug"], 2, "has no letter"),
+        (["cefazolin,drug", "“cefazolin”,drug"], 3, "'cefazolin' stands already in line 2"),
         (["ab\x07c,drug"], 2, "control character"),
         (["cefazolin,drug,extra,columns"], 2, "number of columns"),
         (["cefazolin"], 2, "number of columns"),

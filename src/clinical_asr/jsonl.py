@@ -28,6 +28,10 @@ R = TypeVar("R", bound=Row)
 S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 MOST_COLUMNS = 1000
+WITH_COMMAS = (
+    "save it with commas (Excel: make the comma the list separator in the system's region settings, then save as CSV "
+    "UTF-8; LibreOffice: save as CSV with Edit filter settings)"
+)
 RIGHT_FILE = "one JSON document is needed: is this the right file?"
 
 
@@ -295,13 +299,14 @@ def read_csv(path: Path, kind: type[R], required: Sequence[str] = ()) -> list[R]
 def _typed_csv_rows(path: Path, reader: csv.DictReader[str], kind: type[R], required: Sequence[str]) -> list[R]:
     if not reader.fieldnames and next(reader, None) is None:
         raise ManifestError(path, None, "", "is empty", f"write the header {','.join(required)} and one row a line")
-    missing = [name for name in required if name not in (reader.fieldnames or ())]
+    reader.fieldnames = as_required(reader.fieldnames or (), required)
+    missing = [name for name in required if name not in reader.fieldnames]
     if missing:
         mend = f"the header is: {','.join(required)}"
-        if any(mark in "".join(reader.fieldnames or ()) for mark in ";\t"):
-            mend += "; this file has semicolons or tabs between its columns: save it with commas"
+        if any(mark in "".join(reader.fieldnames) for mark in ";\t"):
+            mend += f"; this file has semicolons or tabs between its columns: {WITH_COMMAS}"
         raise ManifestError(path, 1, missing[0], "column is missing", mend)
-    _refuse_header(path, reader.fieldnames or ())
+    _refuse_header(path, reader.fieldnames)
     rows = []
     for fields in reader:
         if None in fields or None in fields.values():
@@ -312,6 +317,16 @@ def _typed_csv_rows(path: Path, reader: csv.DictReader[str], kind: type[R], requ
         except msgspec.ValidationError as error:
             raise validation_error(path, reader.line_num, error) from None
     return rows
+
+
+def as_required(names: Sequence[str], required: Sequence[str]) -> list[str]:
+    """A header with the columns that are needed in lower case, however they were written.
+
+    >>> as_required(["Term", "Ward "], ["term", "entity_category"])
+    ['term', 'Ward ']
+    """
+    plain = [name.strip().lower() for name in names]
+    return [low if low in required and low not in names else name for name, low in zip(names, plain, strict=True)]
 
 
 def _refuse_header(path: Path, names: Sequence[str]) -> None:
@@ -375,7 +390,7 @@ def _csv_header(path: Path, columns: Sequence[str]) -> tuple[list[str], bool, bo
         return list(columns), True, False
     read_csv(path, Row, required=columns)
     first = next(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
-    return first, False, not content.endswith((b"\n", b"\r"))
+    return as_required(first, columns), False, not content.endswith((b"\n", b"\r"))
 
 
 def _os_reason(error: OSError) -> str:

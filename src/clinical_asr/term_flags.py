@@ -13,7 +13,7 @@ from clinical_asr.records import Term
 from clinical_asr.spelling import Vocabulary
 from clinical_asr.wording import worded
 
-Kind = Literal["near-duplicate", "look-alike", "cannot-spell"]
+Kind = Literal["quotes", "near-duplicate", "look-alike", "cannot-spell"]
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +44,12 @@ def flags(terms: Sequence[Term], vocabulary: Vocabulary | None = None) -> list[F
         if (pair.first, pair.second) not in told:
             found.append(_alike(names[pair.first], names[pair.second], pair.likeness.combined))
     return found + (_unspelled(terms, vocabulary) if vocabulary else [])
+
+
+def quoted(names: Sequence[str]) -> list[Flag]:
+    """Terms whose file has a word processor's quotes around them, which are no part of a term."""
+    why, mend = "stands in typographic quotes, which are left out", "delete them; a comma needs plain ones"
+    return [Flag(kind="quotes", terms=(name,), why=why, mend=mend) for name in names]
 
 
 def _duplicate(one: str, other: str, why: str) -> Flag:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ COLUMNS = ("term", "entity_category")
 A_SESSION = range(4, 11)
 """Terms that a person can listen to and judge in one sitting."""
 WHY_CLOSED = "the six are closed so that the numbers of two hospitals can be laid side by side"
+_QUOTED = re.compile("[“„”«‘‚’‹](.+)[”“»’‘›]")
 _CATEGORIES = [category.value for category in EntityCategory]
 _MEANT = {
     "drug": "medication medicine med meds drugs antibiotic vaccine pharmaceutical generic brand",
@@ -77,6 +79,21 @@ def read_terms(path: Path) -> list[Term]:
     return terms
 
 
+def in_quotes(path: Path) -> list[str]:
+    """Terms as :func:`read_terms` gives them whose file has a word processor's quotes around them."""
+    written = [" ".join(line.term.split()) for line in read_csv(path, _Line, required=COLUMNS)]
+    return [unquoted(term) for term in written if unquoted(term) != term]
+
+
+def unquoted(text: str) -> str:
+    """Without a word processor's quotes around the whole; plain ones are the CSV reader's to take off.
+
+    >>> unquoted("“apixaban”"), unquoted("nurses’")
+    ('apixaban', 'nurses’')
+    """
+    return match[1].strip() if (match := _QUOTED.fullmatch(text)) else text
+
+
 def _line_numbers(path: Path) -> list[int]:
     """Where each row after the header stands; CSV readers skip blank lines without counting them."""
     lines = intake.document(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -84,7 +101,7 @@ def _line_numbers(path: Path) -> list[int]:
 
 
 def _checked(path: Path, number: int, line: _Line, seen: dict[str, int]) -> Term:
-    term = " ".join(line.term.split())
+    term = unquoted(" ".join(line.term.split()))
     if not any(character.isalnum() for character in term):
         why = f"has no letter: {term!r}" if term else "is empty"
         raise ManifestError(path, number, "term", why, "write the term or delete the line")
@@ -94,7 +111,7 @@ def _checked(path: Path, number: int, line: _Line, seen: dict[str, int]) -> Term
     if earlier != number:
         why = f"{term!r} stands already in line {earlier}"
         raise ManifestError(path, number, "term", why, "delete one of the lines")
-    category = str(line.entity_category)
+    category = unquoted(str(line.entity_category))
     if category not in _CATEGORIES:
         raise ManifestError(path, number, "entity_category", f"{category!r} is not a category",
                             f"{suggestion(category)}; {WHY_CLOSED}")  # fmt: skip
@@ -120,7 +137,7 @@ def add_terms(path: Path, new: Sequence[Term]) -> list[Term]:
 
 
 def _new(path: Path, term: Term, seen: dict[str, int], place: int) -> Term:
-    name = " ".join(term.term.split())
+    name = unquoted(" ".join(term.term.split()))
     if not term.term.isprintable() or not any(character.isalnum() for character in name):
         raise ManifestError(path, None, "term", f"{term.term!r} is no term", "write a word or a phrase on one line")
     if seen.setdefault(name.casefold(), place) != place:

@@ -29,16 +29,16 @@ def check_terms(
 ) -> None:
     """Check a list of terms. A fault (column, category, empty, twice) is refused with exit 2; the rest is warned of.
 
-    Warnings: what seems to be one thing written twice, names that look and sound alike, and, with --base, what that
-    base's tokenizer cannot spell.
+    Warnings: quotes of a word processor, what seems to be one thing written twice, names that look and sound alike,
+    and, with --base, what that base's tokenizer cannot spell.
 
     Example: clinical-asr terms check examples/terms.csv --base mini --strict
     """
-    from clinical_asr.term_flags import flags
-    from clinical_asr.terms import read_terms
+    from clinical_asr.term_flags import flags, quoted
+    from clinical_asr.terms import in_quotes, read_terms
 
     terms = read_terms(path)
-    found = flags(terms, _vocabulary(base))
+    found = [*quoted(in_quotes(path)), *flags(terms, _vocabulary(base))]
     _show_json(path, terms, found) if as_json else _show(path, terms, found)
     if strict and found:
         raise typer.Exit(2)
