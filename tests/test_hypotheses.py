@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clinical_asr.errors import AudioError, ConfigError, FlywheelError, ManifestError
-from clinical_asr.hypotheses import Heard, transcribe_rows
+from clinical_asr.hypotheses import Heard, has_failed, lacked, reopen, transcribe_rows
 from clinical_asr.jsonl import iter_objects, read_rows
 from clinical_asr.records import ClinicalUtterance, Hypothesis, LedgerEntry, Outcome, Utterance
 
@@ -78,6 +78,24 @@ def test_a_dropped_row_fails_alone_and_shifts_no_other(tmp_path: Path) -> None:
     assert fate["r3"].outcome is Outcome.FAILED and "cannot be decoded" in fate["r3"].reason
     assert {row.id: row.pred_text for row in written(tmp_path)} == {"r1": "1", "r2": "2", "r4": "4"}
     assert read_rows(tmp_path / "ledger.jsonl", LedgerEntry) == entries
+
+
+def test_a_reopened_output_stays_until_every_row_is_tried_again(tmp_path: Path) -> None:
+    output = tmp_path / "offline_hyps.jsonl"
+    run(tmp_path, Parrot(drops="r0", corrupt="r3"))
+    assert lacked(rows(), output) == 2 and has_failed(tmp_path / "ledger.jsonl")
+    finished = output.read_bytes()
+    reopen(output)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Parrot(dies_after=0))
+    assert output.read_bytes() == finished
+    part = tmp_path / "offline_hyps.jsonl.part"
+    part.write_bytes(part.read_bytes()[:-9])  # the power went while it was copied
+    reopen(output)
+    parrot = Parrot()
+    run(tmp_path, parrot)
+    assert parrot.asked == ["r0", "r3"] and [row.id for row in written(tmp_path)] == [f"r{n}" for n in range(5)]
+    assert lacked(rows(), output) == 0 and not has_failed(tmp_path / "ledger.jsonl")
 
 
 def test_a_killed_run_goes_on_and_asks_for_nothing_twice(tmp_path: Path) -> None:

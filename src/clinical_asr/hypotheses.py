@@ -114,9 +114,7 @@ def reopen(output: Path) -> None:
 
 
 def has_failed(ledger: Path) -> bool:
-    """True if a row is said to have failed; False as well where there is no ledger."""
-    if not ledger.is_file():
-        return False
+    """True if a row is said to have failed. Raises FlywheelError if there is no ledger."""
     return any(entry.outcome is Outcome.FAILED for entry in read_rows(ledger, LedgerEntry))
 
 

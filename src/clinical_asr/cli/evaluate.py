@@ -91,7 +91,7 @@ def hypotheses(
         digest, recogniser = local.digest, local.recognising(spreading)
     if output.is_file():
         require_same(output, ledger, manifest, digest)
-        if not has_failed(ledger):
+        if not (ledger.is_file() and has_failed(ledger)):
             typer.echo(f"{output}: complete already")
             return
     rows, unheard = usable_rows(manifest, kind, data_root)
