@@ -246,7 +246,10 @@ def test_rows_that_failed_once_are_heard_by_the_same_command(tmp_path: Path, mon
         patch.setattr(Recogniser, "hear", fails)
         decision, cycle, _ = run(tmp_path, **whole)
     assert (decision.verdict, decision.next_stage) == ("inconclusive", "hypotheses")
-    again, cycle, _ = run(tmp_path, **whole)
+    works, batches = Works(), -(-len(ids(cycle.manifest) - ids(cycle.hypotheses("after"))) // Recogniser.batch_size)
+    again, cycle, _ = run(tmp_path, works, **whole)
+    lost = [row for _, row in iter_objects(cycle.general_manifest("guard")) if int(row["id"], 16) % 3 == 0]
+    assert works.calls == {"transcribe": batches + -(-len(lost) // Recogniser.batch_size)}, "what is there stays"
     assert again.verdict == "promote" and ids(cycle.scores("after")) == ids(cycle.manifest)
     assert read_json(cycle.leaderboard("after", "json"))["headline"]["rows"] == len(ids(cycle.manifest))
 

@@ -137,6 +137,8 @@ def transcribe(
         transcriber = engines.transcriber(model, name)
         ledger: list[LedgerEntry] = []
         for rows, folder, output, entries in todo:
+            if hypotheses.is_heard(output):
+                hypotheses.reopen(output)
             ledger += hypotheses.hear(rows, folder, transcriber, output, entries, progress=engines.progress)
         failed = sum(entry.outcome is Outcome.FAILED for entry in ledger)
         did(f"{len(ledger) - failed} rows heard by {name}, {failed} failed")
