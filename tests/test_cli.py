@@ -133,8 +133,6 @@ WRONG = [
      "--noise-levels: 'loud' is no noise level; write clean, or parts of room_<s>s, telephone, snr_<n>db"),
     (["cycle", "--base", "mini", "--terms", "{tmp}/terms.csv", "--out", "{tmp}/c", "--noise-levels", "snr_5"],
      "--noise-levels: 'snr_5' is no noise level"),
-    (["cycle", "--base", "mini", "--terms", "{tmp}/terms.csv", "--out", "{tmp}/c", "--normaliser", "clinical-v9"],
-     "unknown normaliser 'clinical-v9'; use one of: clinical-v1, flywheel-v1"),
     (["audio", "--sentences", "{tmp}/empty", "--pronunciations", H, "--output-folder", "{tmp}"],
      "empty: holds no sentences; run: clinical-asr sentences"),
     (["general", "--sentences", "{tmp}/terms.csv", "--rows", "9999", "--output-folder", "{tmp}"],
