@@ -344,6 +344,24 @@ def test_rows_that_only_the_tuned_model_heard_do_not_matter_and_are_told() -> No
     assert str(compared().missing) == "" and "Left out" not in comparison_markdown(compared())
 
 
+def test_held_out_rows_that_the_base_was_trained_on_are_left_out_and_told() -> None:
+    """A trained row stays one, and a row that nobody split is nobody's."""
+    old, signature = scored(rows(200, 100, terms=20))
+    new, other = scored(rows(200, 20, terms=20, model="tuned", digest="bb"))
+    strata = {row.id: Stratum.TRAINED if row.id > "r00149" else Stratum.NEW_SENTENCE for row in old}
+    known = {"r00001", "r00002", "r00150", "of another manifest"}
+    found = compare(old, new[2:], strata, [], [], (signature, other), known=known)
+    assert (found.known_to_base, found.held_out.rows, found.trained_on.rows) == (2, 147, 50)
+    assert str(found.missing) == "only before: 1 held-out rows"
+    assert "Left out: only before: 1 held-out rows; 2 rows that the base was trained on." in comparison_markdown(found)
+
+
+def test_a_guard_set_with_a_row_of_the_benchmark_is_none() -> None:
+    old, signature = scored(rows(200, 100, terms=20))
+    with pytest.raises(ScoringError, match="guard set: 1 of its rows stand in the benchmark as well, r00007 for one"):
+        compare(old, old, {}, [*guard(9, 0), old[7]], [*guard(9, 0), old[7]], (signature, signature))
+
+
 # --- whose general speech ---------------------------------------------------------------------------------------------
 
 
