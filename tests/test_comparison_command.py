@@ -153,3 +153,15 @@ def test_rows_of_one_side_alone_are_told_whatever_the_verdict(sides: list[str], 
     ran = run(*sides, *general(tmp_path))
     assert ran.exit_code == 4
     assert "rows of one side alone, left out: only before: 3 held-out rows\n" in ran.stdout
+
+
+def test_clips_that_a_cycle_left_out_are_left_out_by_hand_too(sides: list[str], tmp_path: Path) -> None:
+    """They are on neither side of its split."""
+    held = (tmp_path / "validation.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "validation.jsonl").write_text("".join(held[1:]))
+    assert "1 rows were never split" in str(run(*sides, *general(tmp_path)).exception)
+    fates = [{"id": "r00000", "outcome": "excluded", "reason": "suspect"}, {"id": "r00001", "outcome": "scored"}]
+    (tmp_path / "ledger_scores.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in fates))
+    ran = run(*sides, *general(tmp_path))
+    assert ran.exit_code == 0 and f"left out as in {tmp_path / 'ledger_scores.jsonl'}: 1 clip that" in ran.stdout
+    assert json.loads((tmp_path / "comparison.json").read_text())["held_out"]["rows"] == 239

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clinical_asr.cli import options as o
-from clinical_asr.cli.console import show_decision
+from clinical_asr.cli.console import counted, show_decision
 from clinical_asr.cli.outcome import show_comparison
 from clinical_asr.cli.scored import read_decision, read_scored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from clinical_asr.compared import Comparison
     from clinical_asr.records import Decision, Stratum
-    from clinical_asr.tally import Signature
+    from clinical_asr.tally import Score, Signature
     from clinical_asr.training import Selection
 
 
@@ -67,6 +67,7 @@ def comparison(
     )
     strata = read_strata(*_sides(split_folder, train, validation))
     (rows_before, signed_before), (rows_after, signed_after) = (read_scored(p, normaliser) for p in (before, after))
+    rows_before, rows_after = _without_suspects(split_folder, rows_before, rows_after)
     general, signed_guards = _guards(guard_before, guard_after, normaliser)
     earlier = [read_decision(path) for path in previous or ()]
     info = _story(training_run_info, after.with_name("training_run_info.json"), signed_after)
@@ -84,6 +85,21 @@ def comparison(
     show_decision(decision)
     typer.echo(f"written: {', '.join(map(str, written))}")
     raise typer.Exit(decision.exit_code)
+
+
+def _without_suspects(folder: Path | None, *sides: list[Score]) -> Iterator[list[Score]]:
+    """Both sides without the clips that the cycle in this folder left out of its split; said if there are any."""
+    from clinical_asr.cycle import Cycle
+    from clinical_asr.jsonl import read_rows
+    from clinical_asr.records import LedgerEntry, Outcome
+
+    ledger = folder / Cycle(folder).ledger("scores").name if folder else None
+    entries = read_rows(ledger, LedgerEntry) if ledger and ledger.is_file() else []
+    out = {entry.id for entry in entries if entry.outcome is Outcome.EXCLUDED}
+    if out & {row.id for side in sides for row in side}:
+        clips = counted(len(out), "clips")
+        typer.echo(f"note: left out as in {ledger}: {clips} that speech synthesis seems to have spoilt")
+    return ([row for row in side if row.id not in out] for side in sides)
 
 
 def _guards(before: Path | None, after: Path | None, normaliser: str) -> tuple[Any, Any]:
