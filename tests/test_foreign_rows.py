@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import wave
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import board
-from clinical_asr.cli import main
 from clinical_asr.config import GateConfig
 from clinical_asr.errors import AudioError
 from clinical_asr.gaps import robustness_gap
@@ -21,24 +19,9 @@ from clinical_asr.hypotheses import Heard, transcribe_rows
 from clinical_asr.jsonl import write_rows
 from clinical_asr.manifest import check
 from clinical_asr.records import Hypothesis, Utterance
+from commands import Run
 
 Fields = dict[str, Any]
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command as a person types it: exit code, what it says, what it complains about."""
-
-    def typed(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["clinical-asr", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return typed
 
 
 def write_lines(path: Path, rows: list[Fields]) -> Path:

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,10 @@ import pytest
 import board
 from clinical_asr import finetune as stage
 from clinical_asr.bases import adopt, mini_base
-from clinical_asr.cli import main
 from clinical_asr.jsonl import write_rows
 from clinical_asr.lock import locked
 from clinical_asr.training import EpochReport, TrainingJob, TrainingReport
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command as a person types it: exit code, what it says, what it complains about."""
-
-    def typed(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["clinical-asr", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return typed
-
+from commands import Run
 
 # --- finetune: neither its inputs nor another's model -----------------------------------------------------------------
 

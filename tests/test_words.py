@@ -5,37 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chat_server import Answer, Heard, chat_server, good, says
-from clinical_asr.cli import main
+from commands import Run
 
 KEY = "sk-very-secret-000111"
 
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def run(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    """The command in this process: exit code, stdout, stderr; relative paths lie in ``tmp_path``."""
+def run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Relative paths lie in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
-
-    def command(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["clinical-asr", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        told = capsys.readouterr()
-        return int(stop.value.code or 0), told.out, told.err
-
-    return command
+    return run
 
 
 def test_a_list_grows_from_nothing_with_awkward_terms(run: Run) -> None:

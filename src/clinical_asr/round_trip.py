@@ -63,8 +63,13 @@ def without_suspects(cycle: Cycle, rows: Iterable[R], normaliser: str) -> list[R
     ledger = cycle.ledger("scores")
     if not ledger.exists():
         _settle(cycle, normaliser)
-    out = {entry.id for entry in read_rows(ledger, LedgerEntry) if entry.outcome is Outcome.EXCLUDED}
+    out = left_out(ledger)
     return [row for row in rows if row.id not in out]
+
+
+def left_out(ledger: Path) -> set[str]:
+    """Rows that a ledger of scores says are excluded."""
+    return {entry.id for entry in read_rows(ledger, LedgerEntry) if entry.outcome is Outcome.EXCLUDED}
 
 
 def _settle(cycle: Cycle, normaliser: str) -> None:

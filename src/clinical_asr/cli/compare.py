@@ -90,12 +90,10 @@ def comparison(
 def _without_suspects(folder: Path | None, *sides: list[Score]) -> Iterator[list[Score]]:
     """Both sides without the clips that the cycle in this folder left out of its split; said if there are any."""
     from clinical_asr.cycle import Cycle
-    from clinical_asr.jsonl import read_rows
-    from clinical_asr.records import LedgerEntry, Outcome
+    from clinical_asr.round_trip import left_out
 
     ledger = folder / Cycle(folder).ledger("scores").name if folder else None
-    entries = read_rows(ledger, LedgerEntry) if ledger and ledger.is_file() else []
-    out = {entry.id for entry in entries if entry.outcome is Outcome.EXCLUDED}
+    out = left_out(ledger) if ledger and ledger.is_file() else set()
     if out & {row.id for side in sides for row in side}:
         clips = counted(len(out), "clips")
         typer.echo(f"note: left out as in {ledger}: {clips} that speech synthesis seems to have spoilt")
