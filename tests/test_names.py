@@ -14,7 +14,8 @@ import board
 from clinical_asr.bases import base_digest, mini_base
 from clinical_asr.inspection import inspect_model
 from clinical_asr.jsonl import write_json, write_rows
-from test_nothing_lost import Run, run, tune  # noqa: F401 - fixtures
+from commands import Run
+from test_nothing_lost import tune  # noqa: F401 - a fixture
 
 ODD = os.fsdecode(b"b\xe9se")
 PLAIN = r"b\udce9se"
@@ -26,7 +27,7 @@ def odd(tmp_path: Path) -> Path:
 
 
 @pytest.mark.nemo
-def test_hypotheses_of_it(odd: Path, tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path, run: Run) -> None:  # noqa: F811
+def test_hypotheses_of_it(odd: Path, tiny_nemo: Path, tiny_manifest: Path, tmp_path: Path, run: Run) -> None:
     shutil.copy(tiny_nemo, odd)
     out = tmp_path / "o.jsonl"
     words = ["hypotheses", "--manifest", tiny_manifest, "--model", odd, "--output", out]
@@ -52,7 +53,7 @@ def _sidecar(model: Path) -> str:
     return model.with_name(f"{model.name}.sha256").read_text()
 
 
-def test_a_cycle_on_it(odd: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_cycle_on_it(odd: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def turn(at: Any, request: Any, trainer: Any) -> None:
@@ -66,14 +67,14 @@ def test_a_cycle_on_it(odd: Path, tmp_path: Path, run: Run, monkeypatch: pytest.
     assert asked[0].base_name == f"{tmp_path}/{PLAIN}.nemo"
 
 
-def test_what_is_known_of_it(odd: Path, tmp_path: Path, run: Run) -> None:  # noqa: F811
+def test_what_is_known_of_it(odd: Path, tmp_path: Path, run: Run) -> None:
     code, out, _ = run("model", "inspect", odd, "--json")
     told = json.loads(out)
     assert (code, told["name"], told["path"]) == (0, f"{tmp_path}/{PLAIN}.nemo", f"{tmp_path}/{PLAIN}.nemo")
     assert inspect_model(odd).name == PLAIN
 
 
-def test_a_ranking_of_files_with_such_names(tmp_path: Path, run: Run) -> None:  # noqa: F811
+def test_a_ranking_of_files_with_such_names(tmp_path: Path, run: Run) -> None:
     """Of nameless models, that is: the files' names stand for them."""
     for name, misses in ((ODD, 3), ("other", 30)):
         write_rows(tmp_path / f"{name}.jsonl", board.rows(60, misses, model="", digest=name[-1]))
